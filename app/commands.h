@@ -1,0 +1,53 @@
+// The commands of falcon-train; each returns its exit code. main.cpp parses, these do.
+#pragma once
+
+#include "parallel/comm.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  std::string resume = "auto";   // auto | none | a checkpoint's path
+  bool dry_run = false;
+};
+int train(World& world, const TrainOptions& options);
+
+struct PlanOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  int world = 0;                 // ranks; 0: as few as the layout needs
+};
+int plan(const PlanOptions& options);
+
+struct ProbeOptions {
+  std::string model, tokens, out;
+  std::vector<std::string> sets;
+  bool gradients = false;
+  bool hidden = false;
+};
+int probe(World& world, const ProbeOptions& options);
+
+struct GenerateOptions {
+  std::string model, prompt;
+  std::vector<int64_t> prompt_ids;
+  int64_t tokens = 200;
+  double temperature = 1;
+  int64_t top_k = 0;             // 0: all
+  double top_p = 1;
+  uint64_t seed = 0;
+  std::vector<std::string> sets;
+};
+int generate(const GenerateOptions& options);
+
+struct InspectOptions {
+  std::string path;
+  bool verify = false;
+};
+int inspect(const InspectOptions& options);
+
+}  // namespace ft

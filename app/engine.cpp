@@ -1,0 +1,142 @@
+#include "app/engine.h"
+
+#include "core/log.h"
+#include "core/safetensors.h"
+
+#include <filesystem>
+
+namespace ft {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<Device> open_device(const RunConfig& run, int local_rank) {
+  const bool gpu = run.device == "cuda" || (run.device == "auto" && cuda::available());
+  return gpu ? cuda::open_device(local_rank) : cpu::open_device(run.threads);
+}
+
+Precision precision_of(const TrainConfig& train) {
+  const auto dtype = [](const std::string& name) { return name == "bf16" ? Dtype::BF16 : Dtype::F32; };
+  return {.compute = dtype(train.precision),
+          .residual = dtype(train.residual.empty() ? train.precision : train.residual)};
+}
+
+Recompute recompute_of(const std::string& name) {
+  if (name == "full") return Recompute::Full;
+  return name == "selective" ? Recompute::Selective : Recompute::None;
+}
+
+Engine::Engine(Device& device, const Options& o)
+    : device_(device), memory_(device, o.is_virtual), model_(o.model, o.precision),
+      store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }), plan_(o.plan) {
+  store_.bind(memory_, o.precision, o.plan.training);
+  model_.plan(memory_, o.plan);
+  count(o.plan.training);
+  const int64_t bytes = scratch_.high_water();
+  scratch_.bind(memory_.bytes("scratch", bytes), bytes);
+  Ctx c = context();
+  model_.prepare(c);
+}
+
+Tally Engine::count(bool backward) {
+  Ctx c(device_, scratch_, false);
+  model_.forward(c, 0, plan_.largest);
+  if (backward) {
+    for (int64_t sequences : {plan_.largest.sequences, int64_t{1}})
+      model_.backward(c, 0, {sequences, plan_.largest.length});
+  } else {
+    model_.loss(c, 0, plan_.largest, Grad::Overwrite);
+  }
+  if (!backward) return c.tally;
+  Ctx once(device_, scratch_, false);   // the tally of one pass alone
+  model_.forward(once, 0, plan_.largest);
+  model_.backward(once, 0, plan_.largest);
+  return once.tally;
+}
+
+void Engine::load_folder(const std::string& hf_folder) {
+  const SafetensorsFolder folder(hf_folder);
+  store_.load([&](const Piece& piece, const Tensor& box) {
+    FT_CHECK_CONFIG(folder.contains(piece.name), "{}: tensor {} is missing; the model's configuration asks for it",
+                    hf_folder, piece.name);
+    const SafetensorsFile& file = folder.file_of(piece.name);
+    FT_CHECK_CONFIG(file.info(piece.name).shape == piece.shape,
+                    "{}: tensor {} has shape [{}], the configuration asks for [{}]", hf_folder, piece.name,
+                    fmt::join(file.info(piece.name).shape, ", "), fmt::join(piece.shape, ", "));
+    int64_t width = 1;
+    for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
+    for (int64_t r = 0; r < piece.rows; ++r)
+      file.read_f32(piece.name, (piece.tensor_row + r) * width + piece.tensor_col, piece.cols,
+                    box.f32() + r * box.stride[0]);
+  });
+  refresh_weights();
+}
+
+void Engine::load_checkpoint(const Checkpoint& checkpoint) {
+  store_.load([&](const Piece& piece, const Tensor& box) {
+    FT_CHECK(checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape,
+             "{}: tensor {} is missing or has another shape than the model's configuration", checkpoint.path(),
+             piece.name);
+    checkpoint.read(piece.name, piece.tensor_row, piece.tensor_col, box);
+  });
+  refresh_weights();
+}
+
+void Engine::refresh_weights() {
+  Ctx c = context();
+  store_.refresh_compute(c);
+}
+
+Extent Engine::feed(int64_t slot, const Batch& batch) {
+  const MicroInputs& in = model_.inputs(slot);
+  const auto bytes = static_cast<size_t>(batch.sequences * batch.length) * sizeof(int32_t);
+  device_.copy(in.ids.data, batch.ids.data(), bytes, {});
+  device_.copy(in.labels.data, batch.labels.data(), bytes, {});
+  device_.copy(in.docs.data, batch.docs.data(), bytes, {});
+  return {batch.sequences, batch.length};
+}
+
+void Engine::set_inv_count(double valid_tokens) {
+  const float inverse = valid_tokens > 0 ? static_cast<float>(1.0 / valid_tokens) : 0.0f;
+  device_.copy(model_.inv_count().data, &inverse, sizeof inverse, {});
+}
+
+double Engine::read(const Tensor& scalar) {
+  double wide = 0;
+  float narrow_value = 0;
+  const bool is_double = scalar.dtype == Dtype::F64;
+  device_.copy(is_double ? static_cast<void*>(&wide) : &narrow_value, scalar.data,
+               static_cast<size_t>(size_of(scalar.dtype)), {});
+  device_.synchronize({});
+  return is_double ? wide : narrow_value;
+}
+
+ModelSource open_model(const std::string& path) {
+  ModelSource source;
+  if (fs::exists(fs::path(path) / "config.json")) {
+    source.model = load_hf_config((fs::path(path) / "config.json").string(), nullptr);
+    source.folder = path;
+    return source;
+  }
+  std::string chosen = path;
+  if (fs::is_directory(fs::path(path) / "checkpoints")) {
+    const auto newest = newest_checkpoint((fs::path(path) / "checkpoints").string(),
+                                          [](const std::string& text) { log_warn("{}", text); });
+    FT_CHECK_CONFIG(newest.has_value(), "{}: the run has no complete checkpoint", path);
+    chosen = *newest;
+  }
+  FT_CHECK_CONFIG(fs::exists(fs::path(chosen) / "manifest.json"),
+                  "{}: neither a Hugging Face folder (config.json) nor a checkpoint (manifest.json) nor a run "
+                  "(checkpoints/)", path);
+  source.checkpoint = std::make_shared<Checkpoint>(chosen);
+  const Config config = parse_config(source.checkpoint->state().at("config"), chosen);
+  source.model = config.model;
+  source.tokenizer = config.data.tokenizer;
+  return source;
+}
+
+void load_weights(Engine& engine, const ModelSource& source) {
+  if (source.checkpoint) engine.load_checkpoint(*source.checkpoint);
+  else engine.load_folder(source.folder);
+}
+
+}  // namespace ft

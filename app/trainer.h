@@ -1,0 +1,59 @@
+// One rank's training run: engine, data, schedule, and what a checkpoint holds of them.
+#pragma once
+
+#include "app/config.h"
+#include "app/engine.h"
+#include "app/run_folder.h"
+#include "data/loader.h"
+#include "parallel/lr_schedule.h"
+#include "parallel/mesh.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+Engine::Options engine_options(const Config& config, bool is_virtual);
+Config resolve(Config config);   // "auto" settings decided from the configuration alone, equal on all ranks
+
+class Trainer {
+ public:
+  Trainer(World& world, const Config& config);
+
+  // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
+  void start(const std::optional<std::string>& checkpoint);
+  // The next optimizer step: all ranks agree on its verdict; no weight changes unless loss and gradients are finite.
+  StepRecord step();
+  // Mean loss over a validation set and its number of labels.
+  std::pair<double, int64_t> validate(const DataSource& source);
+  void save(const std::string& directory);
+
+  int64_t steps_done() const { return step_; }
+  int64_t steps_total() const { return steps_; }
+  Engine& engine() { return engine_; }
+  Mesh& mesh() { return mesh_; }
+  const Loader& loader() const { return loader_; }
+
+ private:
+  void run_micro_batches(Ctx& c, const std::vector<Batch>& batches);
+  void set_scalars(double lr);
+  std::string first_bad_op(const std::vector<Batch>& batches);
+
+  World& world_;
+  Config config_;
+  Mesh mesh_;
+  std::unique_ptr<Device> device_;
+  Engine engine_;
+  Loader loader_;
+  LrSchedule schedule_;
+  int64_t step_ = 0, steps_ = 0;
+  int64_t tokens_ = 0;
+  int64_t updates_ = 0;      // optimizer steps taken: AdamW's bias correction counts these
+};
+
+// Entropy in nats of the labels' frequencies: what a model that knows only how often each token occurs would reach.
+double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab, int64_t max_sequences);
+
+}  // namespace ft

@@ -1,0 +1,111 @@
+// The gateway. Ops are not called, they are handed to the context, and only here is decided what becomes of
+// an op: run it, skip it (replay, outputs kept), count it (plan), and show it to an observer (time, NaN hunt, trace).
+#pragma once
+
+#include "core/memory.h"
+#include "core/ops.h"
+#include "core/platform.h"
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace ft {
+
+// What an observer sees of an op: its outputs.
+struct Seen {
+  const char* name;
+  Tensor tensor;
+};
+
+// Looks at ops as they run: core/observe.h has the profile, the NaN hunt and the trace.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void before(const std::string& where, const char* op) = 0;
+  virtual void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+                     double flops, double bytes) = 0;
+};
+
+// What a counting pass adds up.
+struct Tally {
+  int64_t ops = 0;
+  double flops = 0;
+  double bytes = 0;
+};
+
+class Ctx {
+ public:
+  // execute = false: ops are only counted.
+  Ctx(Device& device, Scratch& scratch, bool execute) : device(device), scratch(scratch), execute_(execute) {}
+
+  Device& device;
+  Scratch& scratch;
+  Grad grad = Grad::Overwrite;   // of weight gradients: the first micro-batch of a step overwrites
+  bool replay = false;           // forward again, to refill slots that were not kept
+  std::string where;             // label of the layer at work, for messages
+  Observer* observer = nullptr;
+  Tally tally;
+
+  template <class Op>
+  void operator()(const Op& op) {
+    if (replay && outputs_kept(op)) return;
+    ++tally.ops;
+    tally.flops += op.flops();
+    tally.bytes += bytes_of(op);
+    if (!execute_) return;
+    if (observer) observer->before(where, Op::kName);
+    if constexpr (kBuiltWithCuda) {
+      if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
+      else cpu::run(op, stream_);
+    } else {
+      cpu::run(op, stream_);
+    }
+    if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
+  }
+
+  Temp temp(Dtype dtype, std::initializer_list<int64_t> shape) { return Temp(scratch, dtype, shape); }
+
+  // Two branches that do not depend on each other. A backend with streams may run them at once.
+  template <class A, class B>
+  void fork(A&& a, B&& b) {
+    scratch.open_fork();
+    a();
+    b();
+    scratch.close_fork();
+  }
+
+  bool executes() const { return execute_; }
+
+ private:
+  template <class Op>
+  static bool outputs_kept(const Op& op) {
+    bool any = false, all = true;
+    op.args([&](const char*, const auto& a) {
+      if constexpr (std::is_base_of_v<Out, std::decay_t<decltype(a)>>) any |= a.kept, all &= a.kept;
+    });
+    FT_CHECK(any == all, "op {}: some of its outputs survive until backward and some do not", Op::kName);
+    return all;
+  }
+  template <class Op>
+  static double bytes_of(const Op& op) {
+    double bytes = 0;
+    op.args([&](const char*, const auto& a) {
+      bytes += static_cast<double>(a.bytes()) * (std::is_same_v<std::decay_t<decltype(a)>, InOut> ? 2 : 1);
+    });
+    return bytes;
+  }
+  template <class Op>
+  static std::vector<Seen> outputs(const Op& op) {
+    std::vector<Seen> seen;
+    op.args([&](const char* name, const auto& a) {
+      if constexpr (std::is_base_of_v<Out, std::decay_t<decltype(a)>>) seen.push_back({name, a});
+    });
+    return seen;
+  }
+
+  bool execute_;
+  Stream stream_;
+};
+
+}  // namespace ft

@@ -1,0 +1,14 @@
+// The CUDA backend of a build without it.
+#include "core/device.h"
+
+namespace ft::cuda {
+
+bool available() { return false; }
+
+std::unique_ptr<Device> open_device(int) {
+  throw ConfigError(
+      "device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or auto, or use a build with "
+      "the CUDA backend");
+}
+
+}  // namespace ft::cuda

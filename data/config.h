@@ -1,0 +1,24 @@
+// Where tokens come from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct DataSource {
+  std::string name;       // default: the path. The order of a source depends on (seed, name, epoch)
+  std::string path;       // prefix: PATH.bin and PATH.idx
+  double weight = 1;      // relative; training only
+};
+
+struct DataConfig {
+  int64_t sequence_length = 0;
+  std::vector<DataSource> train;
+  std::vector<DataSource> validation;
+  bool isolate_documents = true;
+  std::string tokenizer;  // "bytes", a path to tokenizer.json, or empty: what PATH.json says
+};
+
+}  // namespace ft

@@ -1,0 +1,34 @@
+#include "models/layers/attention.h"
+
+#include <cmath>
+
+namespace ft {
+
+float Attention::softmax_scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
+
+void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
+                        Cache* cache) const {
+  c(ops::Rope{.x = s.q, .table = rope, .docs = docs, .scale = q_scale});
+  c(ops::Rope{.x = s.k, .table = rope, .docs = docs, .scale = k_scale});
+  Tensor k = s.k.tensor, v = s.v.tensor;
+  if (cache) {
+    const int64_t end = cache->length + k.rows();
+    c(ops::Copy{.y = cache->k.row_range(cache->length, end), .x = k});
+    c(ops::Copy{.y = cache->v.row_range(cache->length, end), .x = v});
+    k = cache->k.row_range(0, end);
+    v = cache->v.row_range(0, end);
+  }
+  c(ops::Attention{.o = s.o, .lse = s.lse, .q = s.q, .k = k, .v = v, .docs = docs, .softmax_scale = softmax_scale(),
+                   .out_scale = out_scale, .heads = heads, .kv_heads = kv_heads, .sequences = sequences});
+}
+
+void Attention::backward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
+                         const Tensor& doo, const Tensor& dq, const Tensor& dk, const Tensor& dv) const {
+  c(ops::AttentionGrad{.dq = dq, .dk = dk, .dv = dv, .doo = doo, .o = s.o, .lse = s.lse, .q = s.q, .k = s.k, .v = s.v,
+                       .docs = docs, .softmax_scale = softmax_scale(), .out_scale = out_scale, .heads = heads,
+                       .kv_heads = kv_heads, .sequences = sequences});
+  c(ops::Rope{.x = dq, .table = rope, .docs = docs, .scale = q_scale, .inverse = true});
+  c(ops::Rope{.x = dk, .table = rope, .docs = docs, .scale = k_scale, .inverse = true});
+}
+
+}  // namespace ft

@@ -1,0 +1,60 @@
+// Mamba-2 mixer between the block's merged projections: causal conv + SiLU, SSD, gate (with optional norm).
+// Multipliers: z through the gate, x B C through the conv taps, dt through the scan, the output through out_scale.
+#pragma once
+
+#include "core/context.h"
+#include "core/param.h"
+
+#include <array>
+
+namespace ft {
+
+struct Mamba2 {
+  int64_t heads = 0, head_dim = 0, groups = 1, state = 0, chunk = 0;  // H P G N Q
+  float z_scale = 1, dt_scale = 1, out_scale = 1;
+  std::array<float, 3> xbc_scales{1, 1, 1};
+  float dt_min = 0, dt_max = 0;
+  float eps = 1e-5f;
+  bool norm_before_gate = false;
+
+  Param conv;        // [C, k]
+  Param conv_bias;   // [C], or absent
+  Param dt_bias, a_log, d;  // [H]
+  Param norm;        // [H * P], or absent
+
+  int64_t inner() const { return heads * head_dim; }           // d_ssm
+  int64_t xbc() const { return inner() + 2 * groups * state; }  // channels of the conv
+
+  // Views of one micro-batch.
+  struct Views {
+    Slot z, xbc, dt;   // raw projections: [T, inner], [T, xbc()], [T, H]
+    Slot conv;         // [T, xbc()] after conv and SiLU
+    Slot y;            // [T, inner] output of the scan
+    Slot states;       // [B * chunks, H * P * N] f32
+    Slot rstd;         // [T, G] f32
+    Slot out;          // [T, inner]
+  };
+  // What decoding carries over: the last k-1 raw rows of the conv, and the state. Both are updated.
+  struct Cache {
+    Tensor history;    // [B * (k-1), xbc()] compute dtype
+    Tensor state;      // [B, H * P * N] f32
+    Tensor next_state; // same shape; swapped with state after each call
+  };
+
+  void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, Cache* cache = nullptr) const;
+  // From dout: gradients of the raw z, xbc, dt columns, and of the parameters.
+  void backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout, const Tensor& dz,
+                const Tensor& dxbc, const Tensor& ddt) const;
+
+  template <class F>
+  void visit(F&& f) {
+    for (Param* p : {&conv, &conv_bias, &dt_bias, &a_log, &d, &norm})
+      if (p->present()) f(*p);
+  }
+
+ private:
+  std::array<int64_t, 3> sections() const { return {inner(), groups * state, groups * state}; }
+  void keep_history(Ctx& c, const Views& s, Cache& cache) const;
+};
+
+}  // namespace ft

@@ -1,0 +1,50 @@
+// Planned memory of what backward needs. A layer declares its slots once, in one function that serves the plan
+// (every slot at its largest) and the run (views of the micro-batch's size).
+#pragma once
+
+#include "core/memory.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+enum class Recompute : uint8_t { None, Selective, Full };
+
+// When a slot's memory is shared by all blocks and refilled by replay: Cheap ones (norms, conv, products) from
+// `selective` on, the rest of a block under `full`.
+enum class Fate : uint8_t { Cheap, Block };
+
+// Tokens of a micro-batch: B sequences of equal length.
+struct Extent {
+  int64_t sequences = 0;
+  int64_t length = 0;
+  int64_t tokens() const { return sequences * length; }
+};
+
+// Memory behind the slots of one block, in order of declaration.
+class SlotBank {
+ public:
+  // shared: memory of slots that are not kept, one set for all blocks, by name.
+  SlotBank(Memory& memory, std::map<std::string, void*>& shared, Recompute policy)
+      : memory_(&memory), shared_(&shared), policy_(policy) {}
+
+  // A view of slot number `next` with this extent's shape; the first walk (planning) reserves the memory.
+  Slot slot(const std::string& name, Fate fate, Dtype dtype, std::initializer_list<int64_t> shape);
+  void rewind() { next_ = 0; }
+
+ private:
+  struct Place {
+    void* memory;
+    bool kept;
+    int64_t capacity;
+  };
+  Memory* memory_;
+  std::map<std::string, void*>* shared_;
+  Recompute policy_;
+  size_t next_ = 0;
+  std::vector<Place> places_;
+};
+
+}  // namespace ft

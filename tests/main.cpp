@@ -1,0 +1,20 @@
+// Catch2's session inside an MPI world, so the same cases run alone and under mpirun.
+#define CATCH_CONFIG_RUNNER
+#include "tests/catch.h"
+
+#include "parallel/comm.h"
+#include "tests/world.h"
+
+#include <cstdio>
+
+namespace ft::test {
+World* g_world = nullptr;
+World& world() { return *g_world; }
+}  // namespace ft::test
+
+int main(int argc, char** argv) {
+  auto world = ft::World::open(&argc, &argv);
+  ft::test::g_world = world.get();
+  int failed = Catch::Session().run(argc, argv);
+  return static_cast<int>(ft::all_max(world->all(), static_cast<int64_t>(failed ? 1 : 0)));
+}
