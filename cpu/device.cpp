@@ -1,0 +1,97 @@
+#include "core/device.h"
+
+#include "cpu/common.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+
+namespace ft::cpu {
+
+namespace {
+
+constexpr size_t kAlign = 128;
+std::atomic<int64_t> g_growths{0};
+
+struct Buffer {
+  void* memory = nullptr;
+  size_t bytes = 0;
+  ~Buffer() { std::free(memory); }
+};
+
+int cores_for_this_rank() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  const char* ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (!ranks) ranks = std::getenv("SLURM_NTASKS_PER_NODE");
+  const int share = ranks ? std::max(1, std::atoi(ranks)) : 1;
+  const int all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  // A launcher that bound us to some cores has already shared them out.
+  return cores < all ? std::max(1, cores) : std::max(1, cores / share);
+}
+
+const char* instruction_set() {
+  if (__builtin_cpu_supports("avx512f")) return "AVX-512";
+  return __builtin_cpu_supports("avx2") ? "AVX2" : "SSE2";
+}
+
+std::string processor() {
+  std::ifstream info("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(info, line))
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown processor";
+}
+
+class CpuDevice : public Device {
+ public:
+  DeviceKind kind() const override { return DeviceKind::Cpu; }
+  std::string description() const override { return processor() + ", " + instruction_set(); }
+  void* allocate(size_t bytes) override {
+    const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
+    void* memory = std::aligned_alloc(kAlign, std::max(padded, kAlign));
+    FT_CHECK(memory, "out of memory: {} bytes asked for on the CPU", bytes);
+    std::memset(memory, 0, padded);
+    ++allocations_;
+    return memory;
+  }
+  void release(void* memory) override { std::free(memory); }
+  void copy(void* to, const void* from, size_t bytes, Stream) override { std::memcpy(to, from, bytes); }
+  void synchronize(Stream) override {}
+  int64_t memory_total() const override {
+    return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  }
+};
+
+}  // namespace
+
+void* workspace(int slot, size_t bytes) {
+  thread_local Buffer buffers[16];
+  Buffer& b = buffers[slot];
+  if (b.bytes < bytes) {
+    std::free(b.memory);
+    b.bytes = (bytes + kAlign - 1) / kAlign * kAlign;
+    b.memory = std::aligned_alloc(kAlign, b.bytes);
+    FT_CHECK(b.memory, "out of memory: {} bytes of workspace", bytes);
+    ++g_growths;
+  }
+  return b.memory;
+}
+
+int64_t workspace_growths() { return g_growths; }
+
+std::unique_ptr<Device> open_device(int threads) {
+  FT_CHECK_CONFIG(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
+                  "this processor has no AVX2; falcon-train's CPU backend needs AVX2 and FMA");
+  omp_set_dynamic(0);
+  omp_set_num_threads(threads > 0 ? threads : cores_for_this_rank());
+  return std::make_unique<CpuDevice>();
+}
+
+}  // namespace ft::cpu

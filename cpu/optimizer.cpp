@@ -1,0 +1,110 @@
+// Reductions and AdamW.
+#include "cpu/common.h"
+
+namespace ft::cpu {
+
+namespace {
+
+// Rows and columns of a tensor of one or two dims; dense memory is cut into runs so that threads share it.
+constexpr int64_t kRun = 4096;
+
+// Calls f(pointer-offset, count) for each run in a fixed order of numbering; returns the number of runs.
+struct Runs {
+  int64_t rows, cols, stride, per_row;
+  explicit Runs(const Tensor& t) {
+    const bool flat = t.dense();
+    rows = flat ? 1 : t.rows();
+    cols = flat ? t.size() : t.cols();
+    stride = flat ? 0 : t.stride[0];
+    per_row = blocks_of(cols, kRun);
+  }
+  int64_t count() const { return rows * per_row; }
+  int64_t begin(int64_t run) const { return run % per_row * kRun; }                  // column
+  int64_t length(int64_t run) const { return std::min(kRun, cols - begin(run)); }
+  int64_t offset(int64_t run, const Tensor& t) const {                               // in a tensor of the same shape
+    return run / per_row * (rows == 1 ? 0 : t.stride[0]) + begin(run);
+  }
+};
+
+}  // namespace
+
+template <>
+void run(const ops::Sum& op, Stream) {
+  const Runs runs(op.x);
+  auto* partial = static_cast<double*>(workspace(kPartials, static_cast<size_t>(runs.count()) * sizeof(double)));
+  with_type(op.x.dtype, [&](auto type) {
+    const auto* x = static_cast<const decltype(type)*>(op.x.data);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < runs.count(); ++r) {
+      const auto* from = x + runs.offset(r, op.x);
+      const int64_t n = runs.length(r);
+      double sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = 0; i < n; ++i) {
+        const double v = to_float(from[i]);
+        sum += op.squared ? v * v : v;
+      }
+      partial[r] = sum;
+    }
+  });
+  double total = 0;
+  for (int64_t r = 0; r < runs.count(); ++r) total += partial[r];
+  double& out = *op.out.ptr<double>();
+  out = op.grad == Grad::Accumulate ? out + total : total;
+}
+
+template <>
+void run(const ops::AbsMax& op, Stream) {
+  const Runs runs(op.x);
+  float highest = 0;
+  with_type(op.x.dtype, [&](auto type) {
+    const auto* x = static_cast<const decltype(type)*>(op.x.data);
+    for (int64_t r = 0; r < runs.count(); ++r)
+      for (int64_t i = 0; i < runs.length(r); ++i) {
+        const float v = std::fabs(to_float(x[runs.offset(r, op.x) + i]));
+        if (v > highest || std::isnan(v)) highest = v;
+        if (std::isnan(highest)) break;
+      }
+  });
+  *op.out.f32() = highest;
+}
+
+template <>
+void run(const ops::ClipFactor& op, Stream) {
+  const double norm = std::sqrt(*op.sum_squares.ptr<double>());
+  *op.factor.f32() = op.max_norm > 0 ? static_cast<float>(std::min(1.0, op.max_norm / (norm + 1e-6))) : 1.0f;
+}
+
+template <>
+void run(const ops::AdamW& op, Stream) {
+  const float* s = op.scalars.f32();
+  const double lr = static_cast<double>(s[0]) * op.lr_multiplier, step = s[1];
+  const float clip = s[2], keep = static_cast<float>(1 - lr * op.weight_decay * s[3]);
+  const double correct1 = 1 - std::pow(static_cast<double>(op.beta1), step);
+  const double correct2 = 1 - std::pow(static_cast<double>(op.beta2), step);
+  const auto rate = static_cast<float>(lr / correct1);
+  const auto root = static_cast<float>(1 / std::sqrt(correct2));
+  const float b1 = op.beta1, b2 = op.beta2, eps = op.eps;
+  const Runs runs(op.w);
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < runs.count(); ++r) {
+    float* w = op.w.f32() + runs.offset(r, op.w);
+    float* m = op.m.f32() + runs.offset(r, op.m);
+    float* v = op.v.f32() + runs.offset(r, op.v);
+    const float* g = op.g.f32() + runs.offset(r, op.g);
+    const int64_t n = runs.length(r);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      const float gi = g[i] * clip;
+      m[i] = b1 * m[i] + (1 - b1) * gi;
+      v[i] = b2 * v[i] + (1 - b2) * gi * gi;
+      w[i] = w[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
+    }
+    if (op.compute) {
+      bf16* low = op.compute->ptr<bf16>() + runs.offset(r, *op.compute);
+      for (int64_t i = 0; i < n; ++i) low[i] = bf16(w[i]);
+    }
+  }
+}
+
+}  // namespace ft::cpu
