@@ -36,7 +36,9 @@ def default_labels(ids, documents):
 
 def forward(model, ids, documents, hidden=False):
     """Logits [B, T, V] and, if asked for, the hidden states [L + 1] of [B, T, d]."""
-    if bool((documents == documents[:, :1]).all()):
+    # transformers' gated norm drops the time axis of single tokens, so [B > 1, 1] comes out as
+    # [B, B]: rows of one token run alone, too.
+    if ids.shape[1] > 1 and bool((documents == documents[:, :1]).all()):
         out = model(input_ids=ids, use_cache=False, output_hidden_states=hidden)
         return out.logits, list(out.hidden_states) if hidden else []
     rows, states = [], []

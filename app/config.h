@@ -1,0 +1,101 @@
+// The configuration of a run. Every option is described once, in app/config.cpp.
+#pragma once
+
+#include "data/config.h"
+#include "models/falcon_h1/config.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct RunConfig {
+  std::string name = "run", directory = "runs";
+  uint64_t seed = 1234;
+  std::string device = "auto";
+  int threads = 0;           // a rank; 0 = what the machine and the other ranks leave
+  double timeout = 600;      // seconds
+  int64_t stop_before = 0;   // seconds; 0 = never
+};
+
+struct ParallelConfig {
+  int tensor = 1, pipeline = 1, context = 1, virtual_stages = 1, zero = 0;
+  bool sequence = false;
+};
+
+struct TrainConfig {
+  int64_t tokens = 0;
+  int64_t global_batch = 1, micro_batch = 1;  // sequences
+  std::string precision = "fp32";             // fp32 | bf16
+  std::string residual;                       // "" = precision; fp32 | bf16
+  std::string recompute = "auto";             // auto | none | selective | full
+  bool deterministic = true;
+  double z_loss = 0;
+};
+
+struct OptimizerGroup {
+  std::string match;
+  std::optional<double> lr_multiplier, weight_decay;
+};
+
+struct OptimizerConfig {
+  std::string type = "adamw";
+  double lr = 1e-3;
+  std::vector<double> betas = {0.9, 0.95};
+  double eps = 1e-8, weight_decay = 0.1, clip = 1.0;
+  std::string state = "fp32";
+  std::vector<OptimizerGroup> groups;
+};
+
+struct ScheduleConfig {
+  std::string type = "cosine";                // constant | linear | cosine | wsd
+  int64_t warmup = 0, decay = 0;              // tokens
+  double final_ratio = 0.1;
+  std::string decay_shape = "exponential";    // exponential | linear | cosine
+};
+
+struct ValidateConfig {
+  int64_t every = 0, sequences = 0;
+};
+
+struct CheckpointConfig {
+  int64_t every = 0, keep_last = 3, keep_every = 0;
+  bool async = false;
+};
+
+struct GuardConfig {
+  std::string non_finite = "stop";            // stop | skip
+};
+
+struct LogConfig {
+  int64_t every = 1;
+};
+
+struct Config {
+  RunConfig run;
+  ModelConfig model;
+  ParallelConfig parallel;
+  DataConfig data;
+  TrainConfig train;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  ValidateConfig validate;
+  CheckpointConfig checkpoint;
+  GuardConfig guard;
+  LogConfig log;
+  std::vector<std::string> notes;             // what the reader should tell the user once
+};
+
+// Reads a YAML file with everything it extends, then applies "a.b.c=value" settings. Throws ConfigError
+// that names file, line, column, what was expected and the nearest known key.
+Config load_config(const std::string& path, const std::vector<std::string>& sets);
+
+// What only training needs; `ranks` is the size of the world. Throws ConfigError.
+void check_for_training(const Config& config, int ranks);
+
+std::string config_text(const Config& config);  // resolved YAML that load_config reads back
+std::string config_help();                      // every option: path, type, default, range, help
+
+}  // namespace ft

@@ -1,0 +1,30 @@
+// Lines for people: on the terminal of rank 0 and, once a run is open, in its log file.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+namespace ft {
+
+enum class LogLevel { Info, Warn, Error };
+
+// file: also append to it (empty: terminal only). Ranks other than 0 stay silent but for errors.
+void log_open(const std::string& file, bool rank0);
+void log_line(LogLevel level, const std::string& text);
+
+template <class... A>
+void log_info(fmt::format_string<A...> format, A&&... a) {
+  log_line(LogLevel::Info, fmt::format(format, std::forward<A>(a)...));
+}
+template <class... A>
+void log_warn(fmt::format_string<A...> format, A&&... a) {
+  log_line(LogLevel::Warn, fmt::format(format, std::forward<A>(a)...));
+}
+template <class... A>
+void log_error(fmt::format_string<A...> format, A&&... a) {
+  log_line(LogLevel::Error, fmt::format(format, std::forward<A>(a)...));
+}
+
+}  // namespace ft
