@@ -92,6 +92,12 @@ struct Config {
 // that names file, line, column, what was expected and the nearest known key.
 Config load_config(const std::string& path, const std::vector<std::string>& sets);
 
+// A resolved configuration as config_text wrote it; `where` names it in errors.
+Config parse_config(const std::string& text, const std::string& where);
+
+// Defaults with this model, then the settings: for commands that read no YAML.
+Config probe_config(const ModelConfig& model, const std::vector<std::string>& sets);
+
 // What only training needs; `ranks` is the size of the world. Throws ConfigError.
 void check_for_training(const Config& config, int ranks);
 

@@ -4,89 +4,129 @@
 
 #include <nlohmann/json.hpp>
 
-#include <bit>
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <set>
 
 namespace ft {
 
-using nlohmann::json;
-namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr int64_t kHeaderAlign = 64;
-constexpr int64_t kMaxHeader = 100'000'000;   // the format's own limit
+constexpr uint64_t kMaxHeader = 100'000'000;   // the limit of the format's own reader
 
+// Bytes of an element; 0 for a dtype that is not known.
 int64_t element_bytes(const std::string& dtype) {
-  if (dtype == "F64" || dtype == "I64" || dtype == "U64") return 8;
-  if (dtype == "F32" || dtype == "I32" || dtype == "U32") return 4;
-  if (dtype == "F16" || dtype == "BF16" || dtype == "I16" || dtype == "U16") return 2;
-  if (dtype == "I8" || dtype == "U8" || dtype == "BOOL") return 1;
-  return 0;
+  static const std::map<std::string, int64_t> sizes = {
+      {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"I16", 2}, {"U16", 2},
+      {"F16", 2}, {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4}, {"I64", 8}, {"U64", 8}, {"F64", 8}, {"C64", 8}};
+  const auto it = sizes.find(dtype);
+  return it == sizes.end() ? 0 : it->second;
 }
 
-float half_to_float(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 1023u;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-  if (exponent == 0) {
-    const float tiny = static_cast<float>(fraction) * 5.9604644775390625e-8f;   // 2^-24
-    return sign ? -tiny : tiny;
+// shape * element size, or -1 where it does not fit.
+int64_t dense_bytes(const std::vector<int64_t>& shape, int64_t element) {
+  int64_t bytes = element;
+  for (int64_t n : shape) {
+    if (n < 0) return -1;
+    if (n == 0) return 0;
+    if (__builtin_mul_overflow(bytes, n, &bytes)) return -1;
   }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+  return bytes;
 }
 
-template <class E>
-E at(const uint8_t* data, int64_t i) {
-  E value;
-  std::memcpy(&value, data + i * static_cast<int64_t>(sizeof(E)), sizeof(E));
+template <class T>
+T load(const uint8_t* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
   return value;
 }
 
-// Parses JSON and refuses duplicate tensor names, which nlohmann would merge silently.
-json parse_header(const std::string& path, const char* begin, const char* end) {
-  std::set<std::string> names;
+float half_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
+  const uint32_t exponent = (h >> 10) & 31u, mantissa = h & 0x3ffu;
+  if (exponent == 0) {
+    const float value = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign ? -value : value;
+  }
+  const uint32_t wide = exponent == 31 ? 255u : exponent + 112u;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+// The header as JSON; a name given twice is an error, which the parser alone would let pass.
+Json parse_header(const std::string& path, const MappedFile& file, uint64_t length) {
+  const char* text = reinterpret_cast<const char*>(file.data()) + 8;
+  std::set<std::string> seen;
   std::string twice;
-  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::key && depth == 1 && !names.insert(value.get<std::string>()).second)
-      twice = value.get<std::string>();
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::key && depth == 1 && !seen.insert(parsed.get<std::string>()).second)
+      twice = parsed.get<std::string>();
     return true;
   };
-  json header = json::parse(begin, end, watch, false);
-  FT_CHECK_CONFIG(header.is_object(), "{}: the header is not a JSON object; is this a safetensors file?", path);
-  FT_CHECK_CONFIG(twice.empty(), "{}: tensor {} is named twice", path, twice);
+  Json header;
+  try {
+    header = Json::parse(text, text + length, watch);
+  } catch (const Json::exception& error) {
+    throw ConfigError(fmt::format("{}: not a safetensors file: its header is not valid JSON: {}", path, error.what()));
+  }
+  FT_CHECK_CONFIG(header.is_object(), "{}: not a safetensors file: its header is not a JSON object", path);
+  FT_CHECK_CONFIG(twice.empty(), "{}: damaged: the header names '{}' twice", path, twice);
   return header;
 }
 
-TensorInfo parse_info(const std::string& path, const std::string& name, const json& entry, int64_t data_begin,
-                      int64_t file_size) {
-  const bool shaped = entry.is_object() && entry.contains("dtype") && entry["dtype"].is_string() &&
-                      entry.contains("shape") && entry["shape"].is_array() && entry.contains("data_offsets") &&
-                      entry["data_offsets"].is_array() && entry["data_offsets"].size() == 2;
-  FT_CHECK_CONFIG(shaped, "{}: tensor {} has no dtype, shape and data_offsets", path, name);
+bool count(const Json& json, int64_t* out) {
+  if (!json.is_number_unsigned()) return false;
+  const uint64_t value = json.get<uint64_t>();
+  if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return false;
+  *out = static_cast<int64_t>(value);
+  return true;
+}
+
+TensorInfo parse_tensor(const std::string& path, const std::string& name, const Json& json, int64_t start, int64_t size) {
+  const bool form = json.is_object() && json.contains("dtype") && json["dtype"].is_string() && json.contains("shape") &&
+                    json["shape"].is_array() && json.contains("data_offsets") && json["data_offsets"].is_array() &&
+                    json["data_offsets"].size() == 2;
+  FT_CHECK_CONFIG(form, "{}: damaged: tensor '{}' lacks dtype, shape or data_offsets", path, name);
   TensorInfo info;
-  info.dtype = entry["dtype"].get<std::string>();
-  const int64_t element = element_bytes(info.dtype);
-  FT_CHECK_CONFIG(element > 0, "{}: tensor {} has the unknown dtype {}", path, name, info.dtype);
-  const auto whole = [&](const json& n) {
-    FT_CHECK_CONFIG(n.is_number_unsigned() && n.get<uint64_t>() < (uint64_t{1} << 62), "{}: tensor {} has the size {}",
-                    path, name, n.dump());
-    return n.get<int64_t>();
-  };
-  __int128 bytes = element;
-  for (const json& n : entry["shape"]) {
-    info.shape.push_back(whole(n));
-    bytes *= info.shape.back();
-    FT_CHECK_CONFIG(bytes <= file_size, "{}: tensor {} is larger than the file", path, name);
+  info.dtype = json["dtype"].get<std::string>();
+  for (const Json& n : json["shape"]) {
+    int64_t value = 0;
+    FT_CHECK_CONFIG(count(n, &value), "{}: damaged: tensor '{}' has a size that is no whole number", path, name);
+    info.shape.push_back(value);
   }
-  const int64_t begin = whole(entry["data_offsets"][0]), end = whole(entry["data_offsets"][1]);
-  FT_CHECK_CONFIG(begin <= end && end <= file_size - data_begin && end - begin == bytes,
-                  "{}: tensor {} at [{}, {}) does not fit its shape or the file of {} bytes", path, name, begin, end,
-                  file_size);
-  info.offset = data_begin + begin;
+  const int64_t element = element_bytes(info.dtype);
+  FT_CHECK_CONFIG(element > 0, "{}: tensor '{}' has the unknown dtype {}", path, name, info.dtype);
+  const int64_t expected = dense_bytes(info.shape, element);
+  int64_t begin = 0, end = 0;
+  FT_CHECK_CONFIG(count(json["data_offsets"][0], &begin) && count(json["data_offsets"][1], &end) && begin <= end &&
+                      end <= size,
+                  "{}: damaged or cut short: tensor '{}' lies at bytes {} of {} bytes of data", path, name,
+                  json["data_offsets"].dump(), size);
+  FT_CHECK_CONFIG(expected == end - begin, "{}: damaged: tensor '{}' [{}] of {} needs {} bytes but has {}", path, name,
+                  fmt::join(info.shape, ", "), info.dtype, expected, end - begin);
+  info.offset = start + begin;
   info.bytes = end - begin;
   return info;
+}
+
+// The data section must be covered exactly: no overlap, no gap, nothing behind.
+void check_cover(const std::string& path, const std::map<std::string, TensorInfo>& tensors, int64_t start, int64_t size) {
+  std::vector<const std::pair<const std::string, TensorInfo>*> order;
+  for (const auto& t : tensors) order.push_back(&t);
+  std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
+    return std::pair(a->second.offset, a->second.bytes) < std::pair(b->second.offset, b->second.bytes);
+  });
+  int64_t at = start;
+  for (const auto* t : order) {
+    FT_CHECK_CONFIG(t->second.offset == at, "{}: damaged: tensor '{}' {}", path, t->first,
+                    t->second.offset < at ? "overlaps another one" : "follows a gap in the data");
+    at += t->second.bytes;
+  }
+  FT_CHECK_CONFIG(at == size, "{}: damaged: {} bytes follow the last tensor", path, size - at);
 }
 
 }  // namespace
@@ -104,55 +144,68 @@ struct SafetensorsFile::Impl {
 };
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : impl_(std::make_unique<Impl>()) {
-  impl_->file = MappedFile(path);
+  try {
+    impl_->file = MappedFile(path);
+  } catch (const Error& error) {
+    throw ConfigError(error.what());
+  }
   const int64_t size = impl_->file.size();
-  FT_CHECK_CONFIG(size >= 8, "{}: {} bytes are too few for a safetensors file", path, size);
-  const auto length = at<uint64_t>(impl_->file.data(), 0);
-  FT_CHECK_CONFIG(length <= static_cast<uint64_t>(kMaxHeader) && static_cast<int64_t>(length) <= size - 8,
-                  "{}: a header of {} bytes does not fit the file of {}; truncated, or not a safetensors file", path,
-                  length, size);
-  const char* text = reinterpret_cast<const char*>(impl_->file.data()) + 8;
-  const auto data_begin = static_cast<int64_t>(length) + 8;
-  const json header = parse_header(path, text, text + length);
-  for (const auto& [name, entry] : header.items()) {
+  FT_CHECK_CONFIG(size >= 8, "{}: not a safetensors file: only {} bytes", path, size);
+  const auto length = load<uint64_t>(impl_->file.data());
+  FT_CHECK_CONFIG(length <= kMaxHeader && static_cast<int64_t>(length) <= size - 8,
+                  "{}: not a safetensors file, or cut short: a header of {} bytes in a file of {}", path, length, size);
+  const int64_t start = 8 + static_cast<int64_t>(length);
+  const Json header = parse_header(path, impl_->file, length);
+  for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
-      impl_->tensors[name] = parse_info(path, name, entry, data_begin, size);
-    } else if (entry.is_object()) {
-      for (const auto& [key, value] : entry.items())
-        if (value.is_string()) impl_->metadata[key] = value.get<std::string>();
+      impl_->tensors.emplace(name, parse_tensor(path, name, value, start, size - start));
+      continue;
+    }
+    FT_CHECK_CONFIG(value.is_object(), "{}: damaged: __metadata__ is not an object", path);
+    for (const auto& [key, text] : value.items()) {
+      FT_CHECK_CONFIG(text.is_string(), "{}: damaged: __metadata__ '{}' is not text", path, key);
+      impl_->metadata.emplace(key, text.get<std::string>());
     }
   }
+  check_cover(path, impl_->tensors, start, size);
 }
 
 SafetensorsFile::~SafetensorsFile() = default;
 SafetensorsFile::SafetensorsFile(SafetensorsFile&&) noexcept = default;
 SafetensorsFile& SafetensorsFile::operator=(SafetensorsFile&&) noexcept = default;
+
 const std::string& SafetensorsFile::path() const { return impl_->file.path(); }
 const std::map<std::string, TensorInfo>& SafetensorsFile::tensors() const { return impl_->tensors; }
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
-bool SafetensorsFile::contains(const std::string& name) const { return impl_->tensors.count(name) > 0; }
+bool SafetensorsFile::contains(const std::string& name) const { return impl_->tensors.contains(name); }
 
 const TensorInfo& SafetensorsFile::info(const std::string& name) const {
-  const auto found = impl_->tensors.find(name);
-  FT_CHECK_CONFIG(found != impl_->tensors.end(), "{}: has no tensor named {}", path(), name);
-  return found->second;
+  const auto it = impl_->tensors.find(name);
+  FT_CHECK_CONFIG(it != impl_->tensors.end(), "{}: has no tensor '{}'", path(), name);
+  return it->second;
 }
 
 const void* SafetensorsFile::data(const std::string& name) const { return impl_->file.data() + info(name).offset; }
 
-void SafetensorsFile::read_f32(const std::string& name, int64_t begin, int64_t count, float* out) const {
+void SafetensorsFile::read_f32(const std::string& name, int64_t begin, int64_t n, float* out) const {
   const TensorInfo& t = info(name);
-  FT_CHECK(begin >= 0 && count >= 0 && begin + count <= t.size(), "{}: elements [{}, {}) of tensor {} with {}", path(),
-           begin, begin + count, name, t.size());
-  const uint8_t* from = impl_->file.data() + t.offset + begin * element_bytes(t.dtype);
-  if (t.dtype == "F32") std::memcpy(out, from, static_cast<size_t>(count) * 4);
-  else if (t.dtype == "BF16")
-    for (int64_t i = 0; i < count; ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(at<uint16_t>(from, i)) << 16);
-  else if (t.dtype == "F16")
-    for (int64_t i = 0; i < count; ++i) out[i] = half_to_float(at<uint16_t>(from, i));
-  else if (t.dtype == "F64")
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(at<double>(from, i));
-  else throw ConfigError(fmt::format("{}: tensor {} holds {}, not numbers with a fraction", path(), name, t.dtype));
+  FT_CHECK(begin >= 0 && n >= 0 && n <= t.size() - begin, "{}: tensor '{}' has {} elements; {} from {} were asked for",
+           path(), name, t.size(), n, begin);
+  if (n == 0) return;
+  const int64_t element = element_bytes(t.dtype);
+  const uint8_t* from = impl_->file.data() + t.offset + begin * element;
+  if (t.dtype == "F32") {
+    std::memcpy(out, from, static_cast<size_t>(n) * 4);
+  } else if (t.dtype == "BF16") {
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = std::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(from + 2 * i)) << 16);
+  } else if (t.dtype == "F16") {
+    for (int64_t i = 0; i < n; ++i) out[i] = half_to_float(load<uint16_t>(from + 2 * i));
+  } else if (t.dtype == "F64") {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(load<double>(from + 8 * i));
+  } else {
+    throw ConfigError(fmt::format("{}: tensor '{}' is {}; expected F32, BF16, F16 or F64", path(), name, t.dtype));
+  }
 }
 
 std::vector<float> SafetensorsFile::read_f32(const std::string& name) const {
@@ -161,53 +214,73 @@ std::vector<float> SafetensorsFile::read_f32(const std::string& name) const {
   return out;
 }
 
+namespace {
+
+template <class T>
+void widen(const uint8_t* from, std::vector<int64_t>& out) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int64_t>(load<T>(from + i * sizeof(T)));
+}
+
+}  // namespace
+
 std::vector<int64_t> SafetensorsFile::read_i64(const std::string& name) const {
   const TensorInfo& t = info(name);
-  const auto* from = static_cast<const uint8_t*>(data(name));
+  const uint8_t* from = impl_->file.data() + t.offset;
   std::vector<int64_t> out(static_cast<size_t>(t.size()));
-  const auto copy = [&](auto type) {
-    for (size_t i = 0; i < out.size(); ++i)
-      out[i] = static_cast<int64_t>(at<decltype(type)>(from, static_cast<int64_t>(i)));
-  };
-  if (t.dtype == "I64") copy(int64_t{});
-  else if (t.dtype == "I32") copy(int32_t{});
-  else if (t.dtype == "I16") copy(int16_t{});
-  else if (t.dtype == "U16") copy(uint16_t{});
-  else if (t.dtype == "U32") copy(uint32_t{});
-  else if (t.dtype == "U8") copy(uint8_t{});
-  else if (t.dtype == "I8") copy(int8_t{});
-  else throw ConfigError(fmt::format("{}: tensor {} holds {}, not whole numbers", path(), name, t.dtype));
+  if (t.dtype == "I64") widen<int64_t>(from, out);
+  else if (t.dtype == "I32") widen<int32_t>(from, out);
+  else if (t.dtype == "U32") widen<uint32_t>(from, out);
+  else if (t.dtype == "I16") widen<int16_t>(from, out);
+  else if (t.dtype == "U16") widen<uint16_t>(from, out);
+  else if (t.dtype == "I8") widen<int8_t>(from, out);
+  else if (t.dtype == "U8" || t.dtype == "BOOL") widen<uint8_t>(from, out);
+  else if (t.dtype == "U64") {
+    widen<uint64_t>(from, out);
+    for (int64_t v : out) FT_CHECK_CONFIG(v >= 0, "{}: tensor '{}' holds numbers above 2^63", path(), name);
+  } else {
+    throw ConfigError(fmt::format("{}: tensor '{}' is {}; expected whole numbers", path(), name, t.dtype));
+  }
   return out;
 }
 
 SafetensorsFolder::SafetensorsFolder(const std::string& folder) {
-  const fs::path base(folder), index = base / "model.safetensors.index.json", single = base / "model.safetensors";
-  std::set<std::string> names;
-  if (fs::exists(index)) {
-    const json parsed = json::parse(read_text(index.string()), nullptr, false);
-    FT_CHECK_CONFIG(parsed.is_object() && parsed.contains("weight_map") && parsed["weight_map"].is_object(),
-                    "{}: has no weight_map", index.string());
-    for (const auto& [name, file] : parsed["weight_map"].items()) {
-      FT_CHECK_CONFIG(file.is_string() && fs::path(file.get<std::string>()).filename() == file.get<std::string>(),
-                      "{}: tensor {} lies in {}, which is no file name", index.string(), name, file.dump());
-      names.insert(file.get<std::string>());
-    }
-  } else {
-    FT_CHECK_CONFIG(fs::exists(single), "{}: has neither model.safetensors nor model.safetensors.index.json", folder);
-    names.insert("model.safetensors");
+  namespace fs = std::filesystem;
+  const fs::path single = fs::path(folder) / "model.safetensors", index = fs::path(folder) / "model.safetensors.index.json";
+  if (fs::is_regular_file(single)) {
+    files_.emplace_back(single.string());
+    for (const auto& [name, info] : files_[0].tensors()) where_[name] = 0;
+    return;
   }
-  for (const std::string& name : names) {
-    files_.emplace_back((base / name).string());
-    for (const auto& [tensor, info] : files_.back().tensors()) where_[tensor] = files_.size() - 1;
+  FT_CHECK_CONFIG(fs::is_regular_file(index), "{}: has neither model.safetensors nor model.safetensors.index.json", folder);
+  Json json;
+  try {
+    json = Json::parse(read_text(index.string()));
+  } catch (const Json::exception& error) {
+    throw ConfigError(fmt::format("{}: not valid JSON: {}", index.string(), error.what()));
+  }
+  FT_CHECK_CONFIG(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(),
+                  "{}: has no weight_map", index.string());
+  std::map<std::string, size_t> opened;
+  for (const auto& [name, shard] : json["weight_map"].items()) {
+    FT_CHECK_CONFIG(shard.is_string(), "{}: the shard of '{}' is not a file name", index.string(), name);
+    const auto file = shard.get<std::string>();
+    FT_CHECK_CONFIG(!file.empty() && file.find('/') == std::string::npos, "{}: shard '{}' lies outside the folder",
+                    index.string(), file);
+    const auto [it, fresh] = opened.try_emplace(file, files_.size());
+    if (fresh) files_.emplace_back((fs::path(folder) / file).string());
+    FT_CHECK_CONFIG(files_[it->second].contains(name), "{}: has no tensor '{}', which the index places there",
+                    files_[it->second].path(), name);
+    where_[name] = it->second;
   }
 }
 
-bool SafetensorsFolder::contains(const std::string& name) const { return where_.count(name) > 0; }
+bool SafetensorsFolder::contains(const std::string& name) const { return where_.contains(name); }
 
 const SafetensorsFile& SafetensorsFolder::file_of(const std::string& name) const {
-  const auto found = where_.find(name);
-  FT_CHECK_CONFIG(found != where_.end(), "tensor {} is in none of the folder's files", name);
-  return files_[found->second];
+  const auto it = where_.find(name);
+  FT_CHECK_CONFIG(it != where_.end(), "{}: no file has the tensor '{}'",
+                  files_.empty() ? "safetensors folder" : std::filesystem::path(files_[0].path()).parent_path().string(), name);
+  return files_[it->second];
 }
 
 std::vector<std::string> SafetensorsFolder::names() const {
@@ -218,32 +291,38 @@ std::vector<std::string> SafetensorsFolder::names() const {
 
 std::string safetensors_header(const std::vector<NamedTensor>& tensors,
                                const std::map<std::string, std::string>& metadata, std::vector<int64_t>* offsets) {
-  json header = json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  int64_t at_byte = 0;
-  std::vector<int64_t> begins;
+  Json json = Json::object();
+  if (!metadata.empty()) json["__metadata__"] = metadata;
+  std::set<std::string> names;
+  std::vector<int64_t> relative;
+  int64_t at = 0;
   for (const NamedTensor& t : tensors) {
-    header[t.name] = {{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {at_byte, at_byte + t.bytes}}};
-    begins.push_back(at_byte);
-    at_byte += t.bytes;
+    FT_CHECK(t.name != "__metadata__" && names.insert(t.name).second, "safetensors: the tensor name '{}' is taken", t.name);
+    const int64_t element = element_bytes(t.dtype);
+    FT_CHECK(element > 0 && dense_bytes(t.shape, element) == t.bytes,
+             "safetensors: tensor '{}' [{}] of {} does not have {} bytes", t.name, fmt::join(t.shape, ", "), t.dtype, t.bytes);
+    json.emplace(t.name, Json{{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {at, at + t.bytes}}});
+    relative.push_back(at);
+    at += t.bytes;
   }
-  std::string text = header.dump();
-  text.resize((text.size() + 8 + kHeaderAlign - 1) / kHeaderAlign * kHeaderAlign - 8, ' ');
+  std::string text = json.dump();
+  text.append((64 - (8 + text.size()) % 64) % 64, ' ');   // blanks behind JSON are part of the format
   const uint64_t length = text.size();
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);
   out += text;
   if (offsets) {
-    for (int64_t& begin : begins) begin += static_cast<int64_t>(out.size());
-    *offsets = begins;
+    offsets->clear();
+    for (int64_t r : relative) offsets->push_back(static_cast<int64_t>(out.size()) + r);
   }
   return out;
 }
 
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+  const std::string header = safetensors_header(tensors, metadata, nullptr);
   AtomicFile file(path);
-  file.write(safetensors_header(tensors, metadata, nullptr));
+  file.write(header);
   for (const NamedTensor& t : tensors) file.write(t.data, static_cast<size_t>(t.bytes));
   file.commit();
 }

@@ -9,7 +9,7 @@
 
 namespace ft {
 
-class Options;
+class OptionNode;
 
 // Defaults are those of transformers' FalconH1Config. 0 in a field marked (derived) means "work it out".
 struct ModelConfig {
@@ -28,7 +28,7 @@ struct ModelConfig {
   std::optional<int64_t> bos_token_id = 1;
   std::vector<int64_t> eos_token_id = {2};
   int64_t max_position_embeddings = 8192;
-  double rope_theta = 100000.0;
+  double rope_theta = 1e11;
   double attention_dropout = 0;
   bool attention_bias = false, mlp_bias = false, projectors_bias = false;
   int64_t mamba_d_ssm = 1024;  // (derived) = mamba_expand * hidden_size
@@ -64,13 +64,12 @@ struct ModelConfig {
 // is not `layers` or a symbol is unknown.
 std::string expand_pattern(const std::string& pattern, int64_t layers);
 
-// The model section of a configuration file (core/options.h).
-void describe(Options& options, ModelConfig& config);
+// The model section of a configuration file. `folder`: what its relative paths start from.
+ModelConfig read_model(const OptionNode& section, const std::string& folder, std::vector<std::string>* notes);
+std::string model_text(ModelConfig config, int indent);   // resolved YAML of that section
+std::string model_help();
 
 // A Hugging Face config.json, finished. Keys that mean nothing here are added to `notes` (may be null).
 ModelConfig load_hf_config(const std::string& config_json_path, std::vector<std::string>* notes);
-
-// The same as a config.json for transformers.
-std::string hf_config_json(const ModelConfig& config);
 
 }  // namespace ft

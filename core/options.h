@@ -1,0 +1,233 @@
+// Strict configuration. Each option is described once, in a function `describe(visitor, struct)`:
+//   v("lr", c.lr, "peak learning rate", Range{0, 10});
+// Three visitors read the description: OptionReader fills the struct from YAML (an unknown key, a wrong type, a value
+// out of range or a key given twice is an error with file, line, column, what was expected and the nearest known key),
+// OptionWriter writes the resolved values as YAML, OptionHelp prints the reference.
+#pragma once
+
+#include "core/check.h"
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace ft {
+
+struct Range {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+};
+struct Choices {
+  std::vector<std::string> names;
+};
+
+// A parsed YAML value; hides the parser.
+class OptionNode {
+ public:
+  struct Impl;
+  OptionNode();
+  explicit OptionNode(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+  // A YAML file with everything beneath it (`extends:`) merged in, or a text.
+  static OptionNode load(const std::string& path);
+  static OptionNode parse(const std::string& text, const std::string& origin);
+  // path.to.key=value, as --set takes it; list elements by number.
+  void set(const std::string& assignment);
+
+  bool present() const;            // false for a missing key
+  bool is_null() const;
+  bool is_map() const;
+  bool is_list() const;
+  bool is_scalar() const;
+  OptionNode at(const std::string& key) const;
+  std::vector<OptionNode> items() const;             // of a list
+  std::vector<std::string> keys() const;             // of a map, in order
+  std::string where() const;                         // "file:line:column"
+  std::string scalar() const;                        // its text; throws for maps and lists
+  bool quoted() const;
+
+  // Conversions; throw ConfigError naming place, option, and what was expected.
+  int64_t integer(const std::string& option) const;
+  double number(const std::string& option) const;
+  bool boolean(const std::string& option) const;
+  std::string text(const std::string& option) const;
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+[[noreturn]] void option_error(const OptionNode& node, const std::string& text);
+// Throws for a key of `node` that is not known.
+void check_keys(const OptionNode& node, const std::string& section, const std::vector<std::string>& known);
+std::string nearest(const std::string& word, const std::vector<std::string>& known);   // empty when none is near
+std::string number_text(double value);   // shortest text that reads back the same; .inf for infinity
+
+template <class T>
+struct is_vector : std::false_type {};
+template <class T>
+struct is_vector<std::vector<T>> : std::true_type {};
+template <class T>
+struct is_optional : std::false_type {};
+template <class T>
+struct is_optional<std::optional<T>> : std::true_type {};
+
+template <class T>
+struct is_array : std::false_type {};
+template <class T, size_t N>
+struct is_array<std::array<T, N>> : std::true_type {};
+
+class OptionReader {
+ public:
+  OptionReader(OptionNode node, std::string section) : node_(std::move(node)), section_(std::move(section)) {}
+
+  template <class T, class Limit = Range>
+  void operator()(const std::string& name, T& value, const std::string& /*help*/, const Limit& limit = {}) {
+    known_.push_back(name);
+    const OptionNode node = node_.at(name);
+    if (!node.present() || (node.is_null() && !is_optional<T>::value)) return;   // null: the default
+    const std::string option = section_.empty() ? name : section_ + "." + name;
+    read(node, option, value);
+    check(node, option, value, limit);
+  }
+  // A size that may be left to be worked out (null, auto): 0.
+  void derived(const std::string& name, int64_t& value, const std::string& help) {
+    const OptionNode node = node_.at(name);
+    if (node.is_null() || (node.present() && node.is_scalar() && node.scalar() == "auto")) {
+      known_.push_back(name);
+      value = 0;
+    } else {
+      (*this)(name, value, help, Range{0, 1e15});
+    }
+  }
+  // For keys that somebody else reads.
+  void ignore(const std::string& name) { known_.push_back(name); }
+  void finish() const { check_keys(node_, section_, known_); }
+  const std::vector<std::string>& known() const { return known_; }
+
+ private:
+  template <class T>
+  void read(const OptionNode& node, const std::string& option, T& value) {
+    if constexpr (is_optional<T>::value) {
+      if (node.is_null()) value.reset();
+      else read(node, option, value.emplace());
+    } else if constexpr (is_array<T>::value) {
+      const auto items = node.items();
+      if (!node.is_list() || items.size() != value.size())
+        option_error(node, fmt::format("{} must be a list of {}", option, value.size()));
+      for (size_t i = 0; i < items.size(); ++i) read(items[i], option, value[i]);
+    } else if constexpr (is_vector<T>::value) {
+      if (!node.is_list()) option_error(node, option + " must be a list");
+      value.clear();
+      for (const OptionNode& item : node.items()) read(item, option, value.emplace_back());
+    } else if constexpr (std::is_same_v<T, bool>) {
+      value = node.boolean(option);
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      value = node.text(option);
+    } else if constexpr (std::is_integral_v<T>) {
+      const int64_t wide = node.integer(option);
+      value = static_cast<T>(wide);
+      if (static_cast<int64_t>(value) != wide || (std::is_unsigned_v<T> && wide < 0))
+        option_error(node, fmt::format("{} = {} is out of range", option, wide));
+    } else if constexpr (std::is_floating_point_v<T>) {
+      value = node.number(option);
+    } else {
+      if (!node.is_map()) option_error(node, option + " must be a map of settings");
+      OptionReader inner(node, option);
+      describe(inner, value);
+      inner.finish();
+    }
+  }
+  template <class T>
+  static void check(const OptionNode& node, const std::string& option, const T& value, const Range& r) {
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      if (!(static_cast<double>(value) >= r.low && static_cast<double>(value) <= r.high))
+        option_error(node, fmt::format("{} = {} is out of range; expected {} to {}", option, value, r.low, r.high));
+    }
+  }
+  static void check(const OptionNode& node, const std::string& option, const std::string& value, const Choices& c) {
+    for (const std::string& name : c.names)
+      if (name == value) return;
+    option_error(node, fmt::format("{} = \"{}\" is not known; expected one of: {}", option, value,
+                                   fmt::join(c.names, ", ")));
+  }
+
+  OptionNode node_;
+  std::string section_;
+  std::vector<std::string> known_;
+};
+
+class OptionWriter {
+ public:
+  explicit OptionWriter(int indent = 0) : indent_(indent) {}
+
+  template <class T, class Limit = Range>
+  void operator()(const std::string& name, T& value, const std::string& /*help*/, const Limit& = {}) {
+    text_ += std::string(static_cast<size_t>(indent_), ' ') + name + ":" + written(value) + "\n";
+  }
+  void derived(const std::string& name, int64_t& value, const std::string& help) { (*this)(name, value, help); }
+  const std::string& text() const { return text_; }
+
+ private:
+  template <class T>
+  std::string written(T& value) {
+    if constexpr (is_optional<T>::value) {
+      return value ? written(*value) : " null";
+    } else if constexpr (is_vector<T>::value || is_array<T>::value) {
+      std::string out = " [";
+      for (auto& item : value) {
+        std::string one = written(item);
+        out += (out.size() > 2 ? "," : "") + one;
+      }
+      return out + "]";
+    } else if constexpr (std::is_same_v<T, bool>) {
+      return value ? " true" : " false";
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      return " " + quote(value);
+    } else if constexpr (std::is_integral_v<T>) {
+      return fmt::format(" {}", value);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      return " " + number_text(value);
+    } else {
+      OptionWriter inner(0);
+      describe(inner, value);
+      return " " + inner.flow();
+    }
+  }
+  std::string flow() const;                            // {a: 1, b: 2}
+  static std::string quote(const std::string& text);   // double-quoted YAML
+
+  int indent_;
+  std::string text_;
+};
+
+class OptionHelp {
+ public:
+  explicit OptionHelp(std::string section) : section_(std::move(section)) {}
+
+  template <class T, class Limit = Range>
+  void operator()(const std::string& name, T& value, const std::string& help, const Limit& limit = {}) {
+    OptionWriter writer;
+    writer(name, value, help);
+    line(section_ + "." + name, writer.text().substr(name.size() + 1), help, limits(limit));
+  }
+  void derived(const std::string& name, int64_t& value, const std::string& help) {
+    (*this)(name, value, help + " (0, null or auto: worked out)");
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  static std::string limits(const Range& r);
+  static std::string limits(const Choices& c) { return fmt::format("{}", fmt::join(c.names, " | ")); }
+  void line(const std::string& option, std::string value, const std::string& help, const std::string& limit);
+
+  std::string section_;
+  std::string text_;
+};
+
+}  // namespace ft
