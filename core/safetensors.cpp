@@ -323,7 +323,8 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
   const std::string header = safetensors_header(tensors, metadata, nullptr);
   AtomicFile file(path);
   file.write(header);
-  for (const NamedTensor& t : tensors) file.write(t.data, static_cast<size_t>(t.bytes));
+  for (const NamedTensor& t : tensors)
+    if (t.bytes > 0) file.write(t.data, static_cast<size_t>(t.bytes));
   file.commit();
 }
 

@@ -8,33 +8,46 @@ namespace ft::cpu {
 
 namespace {
 
-struct ForwardTiles {
-  std::vector<float> q, k, kt, v, o, scores, high, sum;
-  explicit ForwardTiles(int64_t dim)
-      : q(kTileRows * dim), k(q), kt(q), v(q), o(q), scores(kTileRows), high(kTileRows), sum(kTileRows) {}
+// What a tile of queries has gathered so far: o = sum_j exp(score_j - high) v_j, sum = sum_j exp(score_j - high).
+struct Gathered {
+  float *q, *o, *p, *high, *sum;
+  explicit Gathered(const AttentionSizes& s) {
+    const int64_t scores = kTileRows * kTileStride;
+    q = workspace_f32(kTile, 2 * s.tile() + scores + 2 * kTileRows);
+    o = q + s.tile(), p = o + s.tile(), high = p + scores, sum = high + kTileRows;
+    std::fill_n(o, s.tile(), 0.0f);
+    std::fill_n(high, kTileRows, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum, kTileRows, 0.0f);
+  }
 };
 
-// One query row against one tile of keys.
-void meet(ForwardTiles& t, int64_t i, int64_t dim, float scale, int64_t from, int64_t to) {
-  float *p = t.scores.data(), *o = &t.o[i * dim];
-  scores_of(&t.q[i * dim], t.kt.data(), dim, scale, from, to, p);
-  float high = t.high[i];
-  for (int64_t j = from; j <= to; ++j) high = std::max(high, p[j]);
-  const float shrink = t.sum[i] > 0 ? exp_f(t.high[i] - high) : 0.0f;
-  float sum = 0;
+// Scores of a row become weights; what was gathered shrinks to the new maximum.
+void soften(Gathered& t, const AttentionSizes& s, int64_t i, int64_t from, int64_t to) {
+  float* p = t.p + i * kTileStride;
+  if (from < to) {
+    float high = t.high[i], sum = 0;
+#pragma omp simd reduction(max : high)
+    for (int64_t j = from; j < to; ++j) high = std::max(high, p[j]);
+    const float shrink = t.sum[i] > 0 ? exp_f(t.high[i] - high) : 1.0f;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = from; j <= to; ++j) {
-    p[j] = exp_f(p[j] - high);
-    sum += p[j];
+    for (int64_t j = from; j < to; ++j) {
+      p[j] = exp_f(p[j] - high);
+      sum += p[j];
+    }
+    t.sum[i] = t.sum[i] * shrink + sum;
+    t.high[i] = high;
+    if (shrink != 1.0f)
+      for (int64_t d = 0; d < s.stride; ++d) t.o[i * s.stride + d] *= shrink;
   }
-  t.sum[i] = t.sum[i] * shrink + sum;
-  t.high[i] = high;
-  for (int64_t d = 0; d < dim; ++d) o[d] *= shrink;
-  for (int64_t j = from; j <= to; ++j) {
-    const float pj = p[j], *vj = &t.v[j * dim];
-#pragma omp simd
-    for (int64_t d = 0; d < dim; ++d) o[d] += pj * vj[d];
-  }
+  std::fill(p, p + from, 0.0f);
+  std::fill(p + to, p + kTileRows, 0.0f);
+}
+
+void meet(Gathered& t, const AttentionSizes& s, const Reach& r, const float* kt, const float* v) {
+  scores_of(s, r, t.q, kt, t.p);
+  for (int64_t i = 0; i < kTileRows; ++i)
+    if (r.row_from[i / 4] < r.row_to[i / 4]) soften(t, s, i, r.from[i], r.to[i]);
+  add_over_keys(s, r, t.p, v, t.o);
 }
 
 }  // namespace
@@ -42,35 +55,38 @@ void meet(ForwardTiles& t, int64_t i, int64_t dim, float scale, int64_t from, in
 template <>
 void run(const ops::Attention& op, Stream) {
   const AttentionSizes s(op);
-  const int64_t tiles = blocks_of(s.queries, kTileRows), T = op.q.rows();
+  const int64_t T = op.q.rows(), key_tiles = s.B * s.kv_heads * s.key_tiles;
   const int32_t* docs = op.docs.i32();
   float* lse = op.lse.f32();
+  float* kts = workspace_f32(kWideA, key_tiles * s.transposed_tile());   // keys as columns, once for all heads
+  float* vs = workspace_f32(kWideB, key_tiles * s.tile());
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < key_tiles; ++task) {
+    const int64_t tile = task % s.key_tiles, kv = task / s.key_tiles % s.kv_heads, b = task / s.key_tiles / s.kv_heads;
+    load_keys(s, op.k, b, kv, tile, workspace_f32(kTile, s.tile()), kts + task * s.transposed_tile());
+    load_keys(s, op.v, b, kv, tile, vs + task * s.tile(), nullptr);
+  }
 #pragma omp parallel for schedule(dynamic)
-  for (int64_t task = 0; task < s.B * s.heads * tiles; ++task) {
-    const int64_t tile = task % tiles, h = task / tiles % s.heads, b = task / tiles / s.heads;
-    const int64_t begin = tile * kTileRows, n = std::min(kTileRows, s.queries - begin), kv = s.kv_of(h);
-    ForwardTiles t(s.dim);
-    load_tile(op.q, h, s.dim, b * s.queries + begin, n, t.q.data());
-    std::fill(t.high.begin(), t.high.end(), -std::numeric_limits<float>::infinity());
-    int64_t first = s.keys;
-    for (int64_t i = 0; i < n; ++i) first = std::min(first, keys_of(s, docs, b, begin + i).first);
-    for (int64_t k0 = first / kTileRows * kTileRows; k0 <= s.offset + begin + n - 1; k0 += kTileRows) {
-      const int64_t m = std::min(kTileRows, s.keys - k0);
-      load_tile(op.k, kv, s.dim, b * s.keys + k0, m, t.k.data(), t.kt.data());
-      load_tile(op.v, kv, s.dim, b * s.keys + k0, m, t.v.data());
-      for (int64_t i = 0; i < n; ++i) {
-        const Seen seen = keys_of(s, docs, b, begin + i);
-        const int64_t from = std::max<int64_t>(seen.first - k0, 0), to = std::min(seen.last - k0, m - 1);
-        if (from <= to) meet(t, i, s.dim, op.softmax_scale, from, to);
-      }
+  for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task) {
+    // the last queries see most: they go first
+    const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads, b = task / s.heads % s.B;
+    const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0), token = b * s.queries + q0;
+    Gathered t(s);
+    load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
+    const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;
+    const int64_t keys = (b * s.kv_heads + s.kv_of(h)) * s.key_tiles;
+    for (int64_t k = first / kTileRows; k * kTileRows < past; ++k) {
+      const int64_t k0 = k * kTileRows;
+      meet(t, s, reach(s, docs, b, q0, n, k0, std::min(kTileRows, s.keys - k0)),
+           kts + (keys + k) * s.transposed_tile(), vs + (keys + k) * s.tile());
     }
     const Tensor out = op.o.columns(h * s.dim, (h + 1) * s.dim);
     for (int64_t i = 0; i < n; ++i) {
-      float* o = &t.o[i * s.dim];
+      float* o = t.o + i * s.stride;
       const float scale = op.out_scale / t.sum[i];
       for (int64_t d = 0; d < s.dim; ++d) o[d] *= scale;
-      store(out, b * s.queries + begin + i, s.dim, o);
-      lse[h * T + b * s.queries + begin + i] = t.high[i] + std::log(t.sum[i]);
+      store(out, token + i, s.dim, o);
+      lse[h * T + token + i] = t.high[i] + std::log(t.sum[i]);
     }
   }
 }

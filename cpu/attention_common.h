@@ -1,53 +1,132 @@
-// Tiles of one head, widened to fp32. A tile of kTileRows queries meets tiles of kTileRows keys.
+// Tiles of one head, widened to fp32 and padded with zeros: a tile of kTileRows queries meets tiles of kTileRows keys.
 #pragma once
 
 #include "cpu/common.h"
+#include "cpu/ssd_panel.h"
 
-#include <vector>
+#include <array>
 
 namespace ft::cpu {
 
 inline constexpr int64_t kTileRows = 64;
+inline constexpr int64_t kBlocks = kTileRows / 4;   // the panels of ssd_panel.h are four rows high
+inline const int64_t kTileStride = tile_stride(kTileRows);   // of scores and of transposed tiles
 
 struct AttentionSizes {
   int64_t B, heads, kv_heads, dim, queries, keys, offset;   // queries, keys: of a sequence
+  int64_t wide, stride;                                     // of a row of a tile: padded, and with gaps
+  int64_t query_tiles, key_tiles;
+
   template <class Op>
   explicit AttentionSizes(const Op& op)
-      : B(op.sequences), heads(op.heads), kv_heads(op.kv_heads), dim(op.q.cols() / op.heads),
-        queries(op.q.rows() / B), keys(op.k.rows() / B), offset(keys - queries) {
-    FT_CHECK(heads % kv_heads == 0 && keys >= queries, "attention: {} heads over {} key heads, {} queries, {} keys",
-             heads, kv_heads, queries, keys);
+      : B(op.sequences), heads(op.heads), kv_heads(op.kv_heads) {
+    FT_CHECK(B > 0 && heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
+             "attention: {} heads cannot share {} key heads in {} sequences", heads, kv_heads, B);
+    dim = op.q.cols() / heads, queries = op.q.rows() / B, keys = op.k.rows() / B, offset = keys - queries;
+    FT_CHECK(dim * heads == op.q.cols() && dim * kv_heads == op.k.cols() && op.v.cols() == op.k.cols() &&
+                 queries * B == op.q.rows() && keys * B == op.k.rows() && op.v.rows() == op.k.rows() && offset >= 0,
+             "attention: q [{}, {}], k [{}, {}], v [{}, {}] do not fit {} heads, {} key heads, {} sequences",
+             op.q.rows(), op.q.cols(), op.k.rows(), op.k.cols(), op.v.rows(), op.v.cols(), heads, kv_heads, B);
+    wide = padded(dim), stride = tile_stride(dim);
+    query_tiles = blocks_of(queries, kTileRows), key_tiles = blocks_of(keys, kTileRows);
   }
+
   int64_t kv_of(int64_t head) const { return head / (heads / kv_heads); }
+  int64_t tile() const { return kTileRows * stride; }             // floats of a tile of rows
+  int64_t transposed_tile() const { return wide * kTileStride; }  // floats of a tile of columns
 };
 
-// Rows [begin, begin + n) of one head's columns, as [n, dim] and, where asked for, transposed [dim, kTileRows].
-inline void load_tile(const Tensor& t, int64_t head, int64_t dim, int64_t begin, int64_t n, float* to,
-                      float* transposed = nullptr) {
-  const Tensor columns = t.columns(head * dim, (head + 1) * dim);
-  for (int64_t i = 0; i < n; ++i) load(columns, begin + i, dim, to + i * dim);
-  for (int64_t d = 0; transposed && d < dim; ++d)
-    for (int64_t i = 0; i < n; ++i) transposed[d * kTileRows + i] = to[i * dim + d];
-}
-
-// The keys a query sees, [first, last], in keys of its sequence.
-struct Seen {
-  int64_t first, last;
-};
-inline Seen keys_of(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t query) {
-  const int64_t start = docs[sequence * s.queries + query] - sequence * s.queries;
-  return {std::max<int64_t>(0, s.offset + start), s.offset + query};
-}
-
-// scores[j] = scale * q . k_j for j in [from, to] of a transposed tile.
-inline void scores_of(const float* q, const float* kt, int64_t dim, float scale, int64_t from, int64_t to,
-                      float* scores) {
-  for (int64_t j = from; j <= to; ++j) scores[j] = 0;
-  for (int64_t d = 0; d < dim; ++d) {
-    const float qd = q[d] * scale, *kd = kt + d * kTileRows;
-#pragma omp simd
-    for (int64_t j = from; j <= to; ++j) scores[j] += qd * kd[j];
+// Rows [begin, begin + n) of one head's columns, times scale.
+inline void load_tile(const AttentionSizes& s, const Tensor& t, int64_t head, int64_t begin, int64_t n, float scale,
+                      float* to) {
+  const Tensor columns = t.columns(head * s.dim, (head + 1) * s.dim);
+  std::fill_n(to + n * s.stride, (kTileRows - n) * s.stride, 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    float* x = to + i * s.stride;
+    load(columns, begin + i, s.dim, x);
+    for (int64_t d = 0; d < s.dim; ++d) x[d] *= scale;
+    std::fill(x + s.dim, x + s.stride, 0.0f);
   }
+}
+
+// The tile `tile` of a key head's keys (or values), as rows and, unless null, as columns.
+inline void load_keys(const AttentionSizes& s, const Tensor& t, int64_t b, int64_t kv, int64_t tile, float* rows,
+                      float* columns) {
+  const int64_t k0 = tile * kTileRows;
+  load_tile(s, t, kv, b * s.keys + k0, std::min(kTileRows, s.keys - k0), 1.0f, rows);
+  if (columns) transpose(rows, s.stride, kTileRows, s.wide, columns, kTileStride);
+}
+
+// Which scores of a pair of tiles exist: row i sees keys [from[i], to[i]) of the tile. The ranges of four rows and of
+// four columns bound the products, so that causal and document masks cost no work beyond their blocks.
+struct Reach {
+  std::array<int64_t, kTileRows> from, to;
+  std::array<int64_t, kBlocks> row_from, row_to;       // keys that four rows see
+  std::array<int64_t, kBlocks> column_from, column_to; // rows that see any of four keys
+};
+
+// Queries [q0, q0 + n) and keys [k0, k0 + m) of a sequence. The numbers of docs grow along it.
+inline Reach reach(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t q0, int64_t n, int64_t k0,
+                   int64_t m) {
+  Reach r;
+  r.from.fill(0), r.to.fill(0);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t start = s.offset + docs[sequence * s.queries + q0 + i] - sequence * s.queries;
+    r.from[i] = std::clamp<int64_t>(start - k0, 0, m);
+    r.to[i] = std::clamp<int64_t>(s.offset + q0 + i + 1 - k0, r.from[i], m);
+  }
+  r.column_from.fill(kTileRows), r.column_to.fill(0);
+  for (int64_t block = 0; block < kBlocks; ++block) {
+    int64_t from = kTileRows, to = 0;
+    for (int64_t i = 4 * block; i < 4 * block + 4; ++i) {
+      if (r.from[i] == r.to[i]) continue;
+      from = std::min(from, r.from[i]), to = std::max(to, r.to[i]);
+    }
+    r.row_from[block] = std::min(from, to), r.row_to[block] = to;
+    for (int64_t c = from / 4; c < blocks_of(to, 4); ++c) {
+      r.column_from[c] = std::min(r.column_from[c], 4 * block);
+      r.column_to[c] = 4 * block + 4;
+    }
+  }
+  return r;
+}
+
+// The first key that queries from q0 on see.
+inline int64_t first_key(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t q0) {
+  return std::max<int64_t>(0, s.offset + docs[sequence * s.queries + q0] - sequence * s.queries);
+}
+
+// scores = a b where they exist (to panels of columns); a: tile of rows, b: transposed tile.
+inline void scores_of(const AttentionSizes& s, const Reach& r, const float* a, const float* b, float* scores) {
+  for (int64_t n = 0; n < kTileRows; n += kPanel)
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      if (r.row_to[block] <= n || r.row_from[block] >= n + kPanel) continue;
+      panel(s.wide, {a + 4 * block * s.stride, s.stride, 1}, b + n, kTileStride, scores + 4 * block * kTileStride + n,
+            kTileStride, false);
+    }
+}
+
+// to[i] += sum_j weights[i, j] b[j]: a tile of rows from the rows of b
+inline void add_over_keys(const AttentionSizes& s, const Reach& r, const float* weights, const float* b, float* to) {
+  for (int64_t n = 0; n < s.wide; n += kPanel)
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      const int64_t from = r.row_from[block], count = r.row_to[block] - from;
+      if (count <= 0) continue;
+      panel(count, {weights + 4 * block * kTileStride + from, kTileStride, 1}, b + from * s.stride + n, s.stride,
+            to + 4 * block * s.stride + n, s.stride, true);
+    }
+}
+
+// to[j] += sum_i weights[i, j] b[i]: the transposed product
+inline void add_over_queries(const AttentionSizes& s, const Reach& r, const float* weights, const float* b,
+                             float* to) {
+  for (int64_t n = 0; n < s.wide; n += kPanel)
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      const int64_t from = r.column_from[block], count = r.column_to[block] - from;
+      if (count <= 0) continue;
+      panel(count, {weights + from * kTileStride + 4 * block, 1, kTileStride}, b + from * s.stride + n, s.stride,
+            to + 4 * block * s.stride + n, s.stride, true);
+    }
 }
 
 }  // namespace ft::cpu

@@ -1,5 +1,6 @@
 // SSD forward, chunk by chunk:  y_i = sum_j M_ij (C_i.B_j) dt_j x_j + in_i S C_i + D x_i
 //                               S <- carry S + sum_j out_j dt_j x_j B_j^T
+// A task walks one sequence with a few heads of one group, which share C B^T.
 #include "cpu/ssd_common.h"
 
 namespace ft::cpu {
@@ -7,51 +8,85 @@ namespace ft::cpu {
 namespace {
 
 struct ForwardTile {
-  SsdChunk chunk;
-  std::vector<float> scores, y;
+  SsdGroupChunk group;
+  SsdHeadChunk head;
+  float *x, *y, *state_t, *mixed, *states;   // [q, P], [q, P], [N, P], [q, q] lower, a [P, N] for each head
+
+  static int64_t floats(const SsdSizes& s) {
+    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 2 * s.padded_q() * s.lp + padded(s.N) * s.lp +
+           s.padded_q() * s.lq + kSsdHeadBlock * padded(s.P) * s.ln;
+  }
+  ForwardTile(const SsdSizes& s, float* memory) {
+    Carver from{memory};
+    group.carve(s, from), head.carve(s, from);
+    x = from.take(s.padded_q() * s.lp), y = from.take(s.padded_q() * s.lp);
+    state_t = from.take(padded(s.N) * s.lp), mixed = from.take(s.padded_q() * s.lq);
+    states = from.take(kSsdHeadBlock * padded(s.P) * s.ln);
+  }
 };
 
-// y of token i into tile.y.
-void token_output(const SsdSizes& s, ForwardTile& tile, const float* state, int64_t i) {
-  const SsdChunk& k = tile.chunk;
-  const float* ci = &k.c[i * s.N];
-  float *w = tile.scores.data(), *y = tile.y.data();
-  const int64_t from = k.first[i];
-  std::fill(w + from, w + i + 1, 0.0f);
-  for (int64_t n = 0; n < s.N; ++n) {
-    const float cn = ci[n], *bn = &k.bt[n * s.Q];
-#pragma omp simd
-    for (int64_t j = from; j <= i; ++j) w[j] += cn * bn[j];
+void head_output(const SsdSizes& s, ForwardTile& t, const float* state) {
+  const int64_t q = padded(t.group.q), P = padded(s.P), N = padded(s.N);
+  SsdHeadChunk& k = t.head;
+  if (k.in[0] != 0) {
+    transpose(state, s.ln, P, N, t.state_t, s.lp);
+    matmul(q, P, N, {t.group.c, s.ln, 1}, t.state_t, s.lp, t.y, s.lp, false);
   }
+  for (int64_t i = 0; i < q; ++i) {
+    float* y = t.y + i * s.lp;
+    const float *x = t.x + i * s.lp, in = k.in[i];
+    if (in == 0) std::fill_n(y, P, 0.0f);
 #pragma omp simd
-  for (int64_t j = from; j <= i; ++j) w[j] *= exp_f(std::min(0.0f, k.cs[i] - k.cs[j])) * k.dt[j];
-  for (int64_t p = 0; p < s.P; ++p) y[p] = k.d * k.x[i * s.P + p];
-  for (int64_t j = from; j <= i; ++j) {
-    const float wj = w[j], *xj = &k.x[j * s.P];
-#pragma omp simd
-    for (int64_t p = 0; p < s.P; ++p) y[p] += wj * xj[p];
+    for (int64_t p = 0; p < P; ++p) y[p] = in * y[p] + k.d * x[p];
   }
-  if (k.in[i] == 0) return;
-  for (int64_t p = 0; p < s.P; ++p) {
-    const float* sp = state + p * s.N;
-    float dot = 0;
-#pragma omp simd reduction(+ : dot)
-    for (int64_t n = 0; n < s.N; ++n) dot += sp[n] * ci[n];
-    y[p] += k.in[i] * dot;
-  }
-}
-
-void advance_state(const SsdSizes& s, const SsdChunk& k, float* state) {
-  for (int64_t i = 0; i < s.P * s.N; ++i) state[i] *= k.carry;
-  for (int64_t j = k.first[k.q - 1]; j < k.q; ++j) {
-    const float f = k.out[j] * k.dt[j], *bj = &k.b[j * s.N];
-    for (int64_t p = 0; p < s.P; ++p) {
-      const float u = f * k.x[j * s.P + p];
-      float* sp = state + p * s.N;
+  for (int64_t anchor = 0; anchor < q; anchor += kPanel) {
+    k.start_panel(anchor);
+    for (int64_t i = anchor; i < anchor + kPanel; ++i) {
+      k.decay_row(anchor, i);
+      const float* w = t.group.scores + i * s.lq;
+      float* mixed = t.mixed + i * s.lq;
 #pragma omp simd
-      for (int64_t n = 0; n < s.N; ++n) sp[n] += u * bj[n];
+      for (int64_t j = 0; j < anchor + kPanel; ++j) mixed[j] = k.decay[j] * w[j] * k.dt[j];
     }
   }
+  matmul<Shape::LowerLeft>(q, P, q, {t.mixed, s.lq, 1}, t.x, s.lp, t.y, s.lp, true);
+}
+
+// Scales x to out_j dt_j x_j on the way.
+void advance_state(const SsdSizes& s, ForwardTile& t, float* state) {
+  const SsdHeadChunk& k = t.head;
+  const int64_t q = padded(t.group.q), P = padded(s.P), N = padded(s.N);
+  for (int64_t j = 0; j < q; ++j)
+    for (int64_t p = 0; p < P; ++p) t.x[j * s.lp + p] *= k.out[j] * k.dt[j];
+  for (int64_t p = 0; p < P; ++p)
+    for (int64_t n = 0; n < N; ++n) state[p * s.ln + n] *= k.carry;
+  matmul(P, N, q, {t.x, 1, s.lp}, t.group.b, s.ln, state, s.ln, true);
+}
+
+void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, ForwardTile& t) {
+  const int64_t head_state = s.P * s.N, tile_state = padded(s.P) * s.ln;
+  for (int64_t h = task.first; h < task.end; ++h) {
+    float* state = t.states + (h - task.first) * tile_state;
+    if (op.initial_state) load_state(s, op.initial_state->f32() + (task.sequence * s.H + h) * head_state, state);
+    else std::fill_n(state, tile_state, 0.0f);
+  }
+  for (int64_t c = 0; c < s.chunks; ++c) {
+    t.group.load_from(op, s, task, c);
+    for (int64_t h = task.first; h < task.end; ++h) {
+      float* state = t.states + (h - task.first) * tile_state;
+      store_state(s, state, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * head_state);
+      t.head.load_from(op, t.group.begin, t.group.q, h);
+      load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
+      head_output(s, t, state);
+      const Tensor y = op.y.columns(h * s.P, (h + 1) * s.P);
+      for (int64_t i = 0; i < t.group.q; ++i) store(y, t.group.begin + i, s.P, t.y + i * s.lp);
+      advance_state(s, t, state);
+    }
+  }
+  if (!op.final_state) return;
+  for (int64_t h = task.first; h < task.end; ++h)
+    store_state(s, t.states + (h - task.first) * tile_state,
+                op.final_state->f32() + (task.sequence * s.H + h) * head_state);
 }
 
 }  // namespace
@@ -59,33 +94,10 @@ void advance_state(const SsdSizes& s, const SsdChunk& k, float* state) {
 template <>
 void run(const ops::Ssd& op, Stream) {
   const SsdSizes s(op);
-  FT_CHECK(s.H % s.G == 0 && op.x.cols() == s.H * s.P && op.states.rows() == s.B * s.chunks,
-           "ssd: {} heads, {} groups, {} columns, {} rows of states", s.H, s.G, op.x.cols(), op.states.rows());
-  const int64_t head_state = s.P * s.N;
 #pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < s.B * s.H; ++task) {
-    thread_local ForwardTile tile;
-    const int64_t sequence = task / s.H, h = task % s.H;
-    tile.scores.resize(s.Q), tile.y.resize(s.P);
-    float* running = workspace_f32(kTile, head_state);
-    std::fill_n(running, head_state, 0.0f);
-    if (op.initial_state)
-      std::memcpy(running, op.initial_state->f32() + (sequence * s.H + h) * head_state,
-                  static_cast<size_t>(head_state) * sizeof(float));
-    for (int64_t c = 0; c < s.chunks; ++c) {
-      float* saved = op.states.f32() + ((sequence * s.chunks + c) * s.H + h) * head_state;
-      std::memcpy(saved, running, static_cast<size_t>(head_state) * sizeof(float));
-      tile.chunk.load_from(op, s, sequence, h, c);
-      const Tensor y = op.y.columns(h * s.P, (h + 1) * s.P);
-      for (int64_t i = 0; i < tile.chunk.q; ++i) {
-        token_output(s, tile, running, i);
-        store(y, tile.chunk.begin + i, s.P, tile.y.data());
-      }
-      advance_state(s, tile.chunk, running);
-    }
-    if (op.final_state)
-      std::memcpy(op.final_state->f32() + (sequence * s.H + h) * head_state, running,
-                  static_cast<size_t>(head_state) * sizeof(float));
+  for (int64_t index = 0; index < s.tasks(); ++index) {
+    ForwardTile tile(s, workspace_f32(kTile, ForwardTile::floats(s)));
+    forward_task(op, s, SsdTask(s, index), tile);
   }
 }
 

@@ -5,7 +5,7 @@
 //   dcs_i = sum_j T_ij - sum_j T_ji + in_i dy_i.(S C_i) - out_i u_i.(K B_i)
 //   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>;  d(dt A)_t = suffix sum of dcs within the document
 //   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
-// The heads of a group share B and C: their parts are kept apart and folded in head order.
+// A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head order.
 #include "cpu/ssd_common.h"
 
 namespace ft::cpu {
@@ -13,201 +13,183 @@ namespace ft::cpu {
 namespace {
 
 struct BackwardTile {
-  SsdChunk k;
-  std::vector<float> dy, du, scores, ds, dcs, row;
+  SsdGroupChunk group;
+  SsdHeadChunk head;
+  float *x, *xt, *dy, *du, *scaled;   // [q, P] but xt [P, q]
+  float *mixed, *ds, *ds_sum;         // [q, q] lower: M (C B^T); dS; sum over heads of M dS
+  float *state, *kt, *through;        // [P, N], [N, P], [q, N]
+  float *dcs, *row;
+
+  static int64_t floats(const SsdSizes& s) {
+    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 4 * s.padded_q() * s.lp + padded(s.P) * s.lq +
+           3 * s.padded_q() * s.lq + padded(s.P) * s.ln + padded(s.N) * s.lp + s.padded_q() * s.ln + s.padded_q() +
+           s.lp;
+  }
+  BackwardTile(const SsdSizes& s, float* memory) {
+    Carver from{memory};
+    group.carve(s, from), head.carve(s, from);
+    for (float** v : {&x, &dy, &du, &scaled}) *v = from.take(s.padded_q() * s.lp);
+    xt = from.take(padded(s.P) * s.lq);
+    for (float** v : {&mixed, &ds, &ds_sum}) *v = from.take(s.padded_q() * s.lq);
+    state = from.take(padded(s.P) * s.ln), kt = from.take(padded(s.N) * s.lp);
+    through = from.take(s.padded_q() * s.ln);
+    dcs = from.take(s.padded_q()), row = from.take(s.lp);
+  }
 };
 
 // Sums of one head over tokens.
 struct HeadSums {
-  double da = 0, dd = 0, dbias = 0;
+  double da, dd, dbias;
 };
 
-// The part inside the chunk: rows i of M, C B^T and dS.
-void inside(const SsdSizes& s, BackwardTile& t, float* db, float* dc) {
-  const SsdChunk& k = t.k;
-  for (int64_t i = 0; i < k.q; ++i) {
-    const int64_t from = k.first[i];
-    float *w = t.scores.data(), *ds = t.ds.data();
-    const float *ci = &k.c[i * s.N], *dyi = &t.dy[i * s.P];
-    std::fill(w + from, w + i + 1, 0.0f);
-    for (int64_t n = 0; n < s.N; ++n) {
-      const float cn = ci[n], *bn = &k.bt[n * s.Q];
-#pragma omp simd
-      for (int64_t j = from; j <= i; ++j) w[j] += cn * bn[j];
-    }
-    float row_sum = 0;
-    for (int64_t j = from; j <= i; ++j) {
-      const float* xj = &k.x[j * s.P];
-      float dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (int64_t p = 0; p < s.P; ++p) dot += dyi[p] * xj[p];
-      ds[j] = dot * k.dt[j];
-    }
+float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// The part inside the chunk: M, dS and their row and column sums; du.
+void inside(const SsdSizes& s, BackwardTile& t) {
+  SsdHeadChunk& k = t.head;
+  const int64_t q = padded(t.group.q), P = padded(s.P);
+  transpose(t.x, s.lp, q, P, t.xt, s.lq);
+  matmul<Shape::LowerResult>(q, q, P, {t.dy, s.lp, 1}, t.xt, s.lq, t.ds, s.lq, false);
+  for (int64_t anchor = 0; anchor < q; anchor += kPanel) {
+    k.start_panel(anchor);
+    for (int64_t i = anchor; i < anchor + kPanel; ++i) {
+      k.decay_row(anchor, i);
+      const float *w = t.group.scores + i * s.lq, *ds = t.ds + i * s.lq, *m = k.decay, *dt = k.dt;
+      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0;
+      // Row and column sums come from the same product, so that their difference rounds alike.
 #pragma omp simd reduction(+ : row_sum)
-    for (int64_t j = from; j <= i; ++j) {
-      const float m = exp_f(std::min(0.0f, k.cs[i] - k.cs[j]));
-      w[j] *= m;
-      const float both = w[j] * ds[j];
-      ds[j] *= m;
-      t.dcs[j] -= both;
-      row_sum += both;
-    }
-    t.dcs[i] += row_sum;
-    float* dci = dc + i * s.N;
-    for (int64_t j = from; j <= i; ++j) {
-      float *duj = &t.du[j * s.P], *dbj = db + j * s.N;
-      const float wj = w[j], dj = ds[j], *bj = &k.b[j * s.N];
-#pragma omp simd
-      for (int64_t p = 0; p < s.P; ++p) duj[p] += wj * dyi[p];
-#pragma omp simd
-      for (int64_t n = 0; n < s.N; ++n) {
-        dci[n] += dj * bj[n];
-        dbj[n] += dj * ci[n];
+      for (int64_t j = 0; j < anchor + kPanel; ++j) {
+        const float e = m[j] * dt[j] * ds[j], both = e * w[j];
+        ds_sum[j] += e;
+        mixed[j] = m[j] * w[j];
+        dcs[j] -= both;
+        row_sum += both;
       }
+      dcs[i] += row_sum;
     }
   }
+  matmul<Shape::UpperLeft>(q, P, q, {t.mixed, 1, s.lq}, t.dy, s.lp, t.du, s.lp, false);
 }
 
-// The parts through the state that enters (S) and the gradient of the one that leaves (K).
-void through_states(const SsdSizes& s, BackwardTile& t, const float* state, const float* K, float* db, float* dc) {
-  const SsdChunk& k = t.k;
-  const int64_t last = k.q - 1;
+// The part through K, the gradient of the state that leaves.
+void through_leaving(const SsdSizes& s, BackwardTile& t, const float* K, float* db) {
+  const SsdHeadChunk& k = t.head;
+  const int64_t q = padded(t.group.q), P = padded(s.P), N = padded(s.N);
   float leaving = 0;
-  for (int64_t i = 0; i < k.q; ++i) {
-    const float *bi = &k.b[i * s.N], *ci = &k.c[i * s.N];
-    if (k.out[i] != 0) {
-      float through = 0;
-      for (int64_t p = 0; p < s.P; ++p) {
-        const float *kp = K + p * s.N, u = k.dt[i] * k.x[i * s.P + p] * k.out[i];
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int64_t n = 0; n < s.N; ++n) dot += kp[n] * bi[n];
-        t.du[i * s.P + p] += k.out[i] * dot;
-        through += u * dot;
-        float* dbi = db + i * s.N;
+  transpose(K, s.ln, P, N, t.kt, s.lp);
+  matmul(q, P, N, {t.group.b, s.ln, 1}, t.kt, s.lp, t.scaled, s.lp, false);
+  for (int64_t i = 0; i < q; ++i) {
+    float *kb = t.scaled + i * s.lp, *du = t.du + i * s.lp;
+    const float *x = t.x + i * s.lp, out = k.out[i], u = out * k.dt[i];
+    const float through = u * dot(x, kb, P);
 #pragma omp simd
-        for (int64_t n = 0; n < s.N; ++n) dbi[n] += u * kp[n];
-      }
-      t.dcs[i] -= through;
-      leaving += through;
-    }
-    if (k.in[i] != 0) {
-      float through = 0;
-      for (int64_t p = 0; p < s.P; ++p) {
-        const float *sp = state + p * s.N, g = k.in[i] * t.dy[i * s.P + p];
-        float dot = 0, *dci = dc + i * s.N;
-#pragma omp simd reduction(+ : dot)
-        for (int64_t n = 0; n < s.N; ++n) dot += sp[n] * ci[n];
-        through += g * dot;
-#pragma omp simd
-        for (int64_t n = 0; n < s.N; ++n) dci[n] += g * sp[n];
-      }
-      t.dcs[i] += through;
-    }
+    for (int64_t p = 0; p < P; ++p) du[p] += out * kb[p], kb[p] = u * x[p];
+    t.dcs[i] -= through;
+    leaving += through;
   }
-  if (k.carry != 0) {
-    float dot = 0;
-#pragma omp simd reduction(+ : dot)
-    for (int64_t i = 0; i < s.P * s.N; ++i) dot += K[i] * state[i];
-    leaving += k.carry * dot;
-  }
-  t.dcs[last] += leaving;
+  matmul(q, N, P, {t.scaled, s.lp, 1}, K, s.ln, db, s.ln, true);
+  if (k.carry != 0)
+    for (int64_t p = 0; p < P; ++p) leaving += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
+  t.dcs[t.group.q - 1] += leaving;
 }
 
-void previous_state_gradient(const SsdSizes& s, const BackwardTile& t, float* K) {
-  const SsdChunk& k = t.k;
-  for (int64_t i = 0; i < s.P * s.N; ++i) K[i] *= k.carry;
-  for (int64_t i = 0; i < k.q && k.in[i] != 0; ++i)
-    for (int64_t p = 0; p < s.P; ++p) {
-      const float g = k.in[i] * t.dy[i * s.P + p], *ci = &k.c[i * s.N];
-      float* kp = K + p * s.N;
+// The part through the state that enters, then K of the previous chunk.
+void through_entering(const SsdSizes& s, BackwardTile& t, float* K, float* dc) {
+  const SsdHeadChunk& k = t.head;
+  const int64_t q = padded(t.group.q), P = padded(s.P), N = padded(s.N);
+  for (int64_t p = 0; p < P; ++p)
+    for (int64_t n = 0; n < N; ++n) K[p * s.ln + n] *= k.carry;
+  if (k.in[0] == 0) return;
+  for (int64_t i = 0; i < q; ++i)
+    for (int64_t p = 0; p < P; ++p) t.scaled[i * s.lp + p] = k.in[i] * t.dy[i * s.lp + p];
+  matmul(q, N, P, {t.scaled, s.lp, 1}, t.state, s.ln, t.through, s.ln, false);
+  for (int64_t i = 0; i < q; ++i) {
+    const float *v = t.through + i * s.ln, *c = t.group.c + i * s.ln;
+    float* dci = dc + i * s.ln;
+    t.dcs[i] += dot(v, c, N);
 #pragma omp simd
-      for (int64_t n = 0; n < s.N; ++n) kp[n] += g * ci[n];
-    }
+    for (int64_t n = 0; n < N; ++n) dci[n] += v[n];
+  }
+  matmul(P, N, q, {t.scaled, 1, s.lp}, t.group.c, s.ln, K, s.ln, true);
 }
 
-void head_chunk(const ops::SsdGrad& op, const SsdSizes& s, int64_t sequence, int64_t h, int64_t c, BackwardTile& t,
-                float* K, float* db, float* dc, HeadSums& sums) {
-  t.k.load_from(op, s, sequence, h, c);
-  const SsdChunk& k = t.k;
-  t.dy.resize(s.Q * s.P), t.du.assign(s.Q * s.P, 0), t.dcs.assign(s.Q, 0);
-  t.scores.resize(s.Q), t.ds.resize(s.Q), t.row.resize(s.P);
-  std::fill_n(db, s.Q * s.N, 0.0f);
-  std::fill_n(dc, s.Q * s.N, 0.0f);
-  const Tensor dy = op.dy.columns(h * s.P, (h + 1) * s.P);
-  for (int64_t i = 0; i < k.q; ++i) load(dy, k.begin + i, s.P, &t.dy[i * s.P]);
-  const float* state = op.states.f32() + ((sequence * s.chunks + c) * s.H + h) * s.P * s.N;
-  inside(s, t, db, dc);
-  through_states(s, t, state, K, db, dc);
-  previous_state_gradient(s, t, K);
-
+// dx, d dt and the sums over tokens, from du and dcs.
+void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardTile& t, HeadSums& sums) {
+  const SsdHeadChunk& k = t.head;
   const Tensor dx = op.dx.columns(h * s.P, (h + 1) * s.P), ddt = op.ddt.columns(h, h + 1);
   float suffix = 0;
-  for (int64_t i = k.q - 1; i >= 0; --i) {
-    // The last token of a document inside the chunk: nothing flows back from the next one.
-    if (i + 1 < k.q && k.first[i + 1] == i + 1) suffix = 0;
+  for (int64_t i = t.group.q - 1; i >= 0; --i) {
+    // Nothing flows back from the first token of the next document.
+    if (i + 1 < t.group.q && k.first[i + 1] == i + 1) suffix = 0;
     suffix += t.dcs[i];
-    const float *x = &k.x[i * s.P], *du = &t.du[i * s.P], *g = &t.dy[i * s.P];
-    float by_dt = 0, by_d = 0;
-    for (int64_t p = 0; p < s.P; ++p) {
-      by_dt += du[p] * x[p];
-      by_d += g[p] * x[p];
-      t.row[p] = k.dt[i] * du[p] + k.d * g[p];
-    }
-    store(dx, k.begin + i, s.P, t.row.data());
-    const float draw = (by_dt + k.a * suffix) * k.slope(i, op.dt_min, op.dt_max), scaled = draw * op.dt_scale;
-    store(ddt, k.begin + i, 1, &scaled);
-    sums.da += static_cast<double>(suffix) * k.dt[i] * k.a;   // of A_log: A dA
-    sums.dd += by_d;
+    const float *x = t.x + i * s.lp, *du = t.du + i * s.lp, *g = t.dy + i * s.lp;
+    const float dt = k.dt[i];
+#pragma omp simd
+    for (int64_t p = 0; p < s.P; ++p) t.row[p] = dt * du[p] + k.d * g[p];
+    store(dx, t.group.begin + i, s.P, t.row);
+    const float draw = (dot(du, x, padded(s.P)) + k.a * suffix) * k.slope(i, op.dt_min, op.dt_max);
+    const float scaled = draw * op.dt_scale;
+    store(ddt, t.group.begin + i, 1, &scaled);
+    sums.da += static_cast<double>(suffix) * dt * k.a;   // of A_log: A dA
+    sums.dd += dot(g, x, padded(s.P));
     sums.dbias += draw;
   }
 }
 
-// db, dc of one chunk: the heads' parts of each group, in head order.
-void fold_heads(const ops::SsdGrad& op, const SsdSizes& s, int64_t c, const float* parts) {
-  const int64_t q = std::min(s.Q, s.length - c * s.Q), per = s.H / s.G, tile = s.Q * s.N;
+// One chunk of a task; db and dc [q, N] become the parts of its heads.
+void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, int64_t c, BackwardTile& t,
+                float* leaving, float* db, float* dc, HeadSums* sums) {
+  t.group.load_from(op, s, task, c);
+  const int64_t q = padded(t.group.q), N = padded(s.N);
+  std::fill_n(t.ds_sum, q * s.lq, 0.0f);
+  std::fill_n(db, q * s.ln, 0.0f);
+  std::fill_n(dc, q * s.ln, 0.0f);
+  for (int64_t h = task.first; h < task.end; ++h) {
+    const int64_t own = task.sequence * s.H + h;
+    float* K = leaving + own * padded(s.P) * s.ln;
+    t.head.load_from(op, t.group.begin, t.group.q, h);
+    load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
+    load_tile_rows(op.dy, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.dy);
+    load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N, t.state);
+    std::fill_n(t.dcs, q, 0.0f);
+    inside(s, t);
+    through_leaving(s, t, K, db);
+    through_entering(s, t, K, dc);
+    finish_head(op, s, h, t, sums[own]);
+  }
+  matmul<Shape::LowerLeft>(q, N, q, {t.ds_sum, s.lq, 1}, t.group.b, s.ln, dc, s.ln, true);
+  matmul<Shape::UpperLeft>(q, N, q, {t.ds_sum, 1, s.lq}, t.group.c, s.ln, db, s.ln, true);
+}
+
+// db, dc of one chunk: the parts of each group's tasks, in head order.
+void fold_parts(const ops::SsdGrad& op, const SsdSizes& s, int64_t c, const float* parts) {
+  const int64_t q = std::min(s.Q, s.length - c * s.Q), tile = s.padded_q() * s.ln;
 #pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < s.B * q; ++task) {
-    const int64_t sequence = task / q, i = task % q, token = sequence * s.length + c * s.Q + i;
-    float *b = workspace_f32(kRowA, s.G * s.N), *cc = workspace_f32(kRowB, s.G * s.N);
-    std::fill_n(b, s.G * s.N, 0.0f);
-    std::fill_n(cc, s.G * s.N, 0.0f);
-    for (int64_t h = 0; h < s.H; ++h) {
-      const float* from = parts + (sequence * s.H + h) * 2 * tile + i * s.N;
-      const int64_t to = h / per * s.N;
-      for (int64_t n = 0; n < s.N; ++n) b[to + n] += from[n], cc[to + n] += from[tile + n];
+  for (int64_t item = 0; item < s.B * q; ++item) {
+    const int64_t sequence = item / q, i = item % q, token = sequence * s.length + c * s.Q + i;
+    float *db = workspace_f32(kRowA, s.N), *dc = workspace_f32(kRowB, s.N);
+    for (int64_t g = 0; g < s.G; ++g) {
+      std::fill_n(db, s.N, 0.0f);
+      std::fill_n(dc, s.N, 0.0f);
+      for (int64_t block = 0; block < s.blocks; ++block) {
+        const float* from = parts + ((sequence * s.G + g) * s.blocks + block) * 2 * tile + i * s.ln;
+#pragma omp simd
+        for (int64_t n = 0; n < s.N; ++n) db[n] += from[n], dc[n] += from[tile + n];
+      }
+      store(op.db.columns(g * s.N, (g + 1) * s.N), token, s.N, db);
+      store(op.dc.columns(g * s.N, (g + 1) * s.N), token, s.N, dc);
     }
-    store(op.db, token, s.G * s.N, b);
-    store(op.dc, token, s.G * s.N, cc);
   }
 }
 
-}  // namespace
-
-template <>
-void run(const ops::SsdGrad& op, Stream) {
-  const SsdSizes s(op);
-  const int64_t head_state = s.P * s.N, tile = s.Q * s.N, tasks = s.B * s.H;
-  float* K = workspace_f32(kWideA, tasks * head_state);
-  float* parts = workspace_f32(kWideB, tasks * 2 * tile);
-  thread_local std::vector<HeadSums> all_sums;
-  all_sums.assign(static_cast<size_t>(tasks), {});
-  HeadSums* sums = all_sums.data();
-  if (op.dfinal_state) std::memcpy(K, op.dfinal_state->data, static_cast<size_t>(tasks * head_state) * sizeof(float));
-  else std::fill_n(K, tasks * head_state, 0.0f);
-  for (int64_t c = s.chunks - 1; c >= 0; --c) {
-#pragma omp parallel for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      thread_local BackwardTile t;
-      head_chunk(op, s, task / s.H, task % s.H, c, t, K + task * head_state, parts + task * 2 * tile,
-                 parts + task * 2 * tile + tile, sums[task]);
-    }
-    fold_heads(op, s, c, parts);
-  }
-  if (op.dinitial_state)
-    std::memcpy(op.dinitial_state->data, K, static_cast<size_t>(tasks * head_state) * sizeof(float));
+void fold_sums(const ops::SsdGrad& op, const SsdSizes& s, const HeadSums* sums) {
   for (int64_t h = 0; h < s.H; ++h) {
-    HeadSums total;
+    HeadSums total{};
     for (int64_t b = 0; b < s.B; ++b) {
       const HeadSums& one = sums[b * s.H + h];
       total.da += one.da, total.dd += one.dd, total.dbias += one.dbias;
@@ -218,6 +200,33 @@ void run(const ops::SsdGrad& op, Stream) {
     };
     put_sum(op.da_log, total.da), put_sum(op.dd, total.dd), put_sum(op.ddt_bias, total.dbias);
   }
+}
+
+}  // namespace
+
+template <>
+void run(const ops::SsdGrad& op, Stream) {
+  const SsdSizes s(op);
+  const int64_t tile_state = padded(s.P) * s.ln, head_state = s.P * s.N, tile = s.padded_q() * s.ln;
+  float* leaving = workspace_f32(kWideA, s.B * s.H * tile_state);
+  float* parts = workspace_f32(kWideB, s.tasks() * 2 * tile);
+  auto* sums = static_cast<HeadSums*>(workspace(kWideC, static_cast<size_t>(s.B * s.H) * sizeof(HeadSums)));
+  std::fill_n(sums, s.B * s.H, HeadSums{});
+  std::fill_n(leaving, s.B * s.H * tile_state, 0.0f);
+  for (int64_t own = 0; op.dfinal_state && own < s.B * s.H; ++own)
+    load_state(s, op.dfinal_state->f32() + own * head_state, leaving + own * tile_state);
+  for (int64_t c = s.chunks - 1; c >= 0; --c) {
+#pragma omp parallel for schedule(static)
+    for (int64_t index = 0; index < s.tasks(); ++index) {
+      BackwardTile t(s, workspace_f32(kTile, BackwardTile::floats(s)));
+      float* part = parts + index * 2 * tile;
+      task_chunk(op, s, SsdTask(s, index), c, t, leaving, part, part + tile, sums);
+    }
+    fold_parts(op, s, c, parts);
+  }
+  for (int64_t own = 0; op.dinitial_state && own < s.B * s.H; ++own)
+    store_state(s, leaving + own * tile_state, op.dinitial_state->f32() + own * head_state);
+  fold_sums(op, s, sums);
 }
 
 }  // namespace ft::cpu

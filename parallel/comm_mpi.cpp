@@ -1,63 +1,29 @@
 // Groups over MPI. Reductions: every rank receives the others' parts of its slice, folds them in rank order, and
 // the folded slices are gathered; so the result is bitwise equal everywhere and does not depend on timing.
 #include "parallel/comm.h"
-
-#include <mpi.h>
-#include <unistd.h>
+#include "parallel/comm_request.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <string>
 #include <utility>
 
 namespace ft {
 
-// A chain of non-blocking stages: each starts after the one before is done.
-class Request::Impl {
- public:
-  using Stage = std::function<std::vector<MPI_Request>()>;
-  Impl(std::vector<Stage> stages, const double* timeout, std::string what)
-      : stages_(std::move(stages)), timeout_(timeout), what_(std::move(what)) {}
-
-  bool test() {
-    while (true) {
-      if (!pending_.empty()) {
-        int done = 0;
-        MPI_Testall(static_cast<int>(pending_.size()), pending_.data(), &done, MPI_STATUSES_IGNORE);
-        if (!done) return false;
-        pending_.clear();
-      }
-      if (next_ == stages_.size()) return true;
-      pending_ = stages_[next_++]();
-    }
-  }
-
-  void wait() {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int64_t polls = 0; !test(); ++polls) {
-      if (polls < 2000) continue;
-      ::usleep(polls < 4000 ? 1 : 50);
-      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      FT_CHECK(waited < *timeout_, "{}: no answer from other ranks within {} s (run.timeout). A rank has stopped or "
-               "hangs; look at the last line of each rank's output", what_, *timeout_);
-    }
-  }
-
- private:
-  std::vector<Stage> stages_;
-  size_t next_ = 0;
-  std::vector<MPI_Request> pending_;
-  const double* timeout_;
-  std::string what_;
-};
-
 Request::Request() = default;
 Request::Request(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Request::Request(Request&&) noexcept = default;
-Request& Request::operator=(Request&&) noexcept = default;
-Request::~Request() = default;
+Request& Request::operator=(Request&& other) noexcept {
+  if (this != &other) {
+    Impl::drop(impl_);
+    impl_ = std::move(other.impl_);
+  }
+  return *this;
+}
+Request::~Request() { Impl::drop(impl_); }
 bool Request::test() { return !impl_ || impl_->test(); }
 void Request::wait() {
   if (impl_) impl_->wait();
@@ -67,7 +33,22 @@ void Request::wait() {
 namespace {
 
 constexpr int64_t kMessageBytes = 1 << 30;   // MPI counts are int: longer messages go in parts
-constexpr int kTagReduce = 7001, kTagGather = 7002, kTagBroadcast = 7003, kTagUser = 8000;
+// Collectives are started in the same order on all ranks of a group; their number in that order is their tag,
+// so that several can be under way and be finished in any order.
+constexpr int kStages = 2, kTagsOfCollectives = 4096 * kStages, kTagUser = kTagsOfCollectives;
+
+// Memory that one request needs while it runs; kept by its group for later requests.
+struct Scratch {
+  std::vector<char> parts;
+  bool free = true;
+};
+struct Lease {
+  Scratch* scratch;
+  explicit Lease(Scratch* s) : scratch(s) { s->free = false; }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() { scratch->free = true; }
+};
 
 // The part of `count` elements that `rank` of `size` folds.
 std::pair<int64_t, int64_t> slice(int64_t count, int size, int rank) {
@@ -96,7 +77,7 @@ void fold(Dtype dtype, void* to, const void* from, int64_t n, Reduce reduce) {
 
 class MpiGroup : public Group {
  public:
-  MpiGroup(MPI_Comm comm, const double* timeout) : comm_(comm), timeout_(timeout) {
+  MpiGroup(MPI_Comm comm, detail::Pulse* pulse) : comm_(comm), pulse_(pulse) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -112,11 +93,13 @@ class MpiGroup : public Group {
     const int64_t count = data.size(), element = size_of(data.dtype);
     const Dtype dtype = data.dtype;
     const auto [begin, end] = slice(count, size_, rank_);
+    const int tag = next_tag();
+    const auto lease = borrow();
     return request("all_reduce",
-                   {[=, this] { return exchange(base, count, element); },
+                   {[=, this] { return exchange(*lease->scratch, base, count, element, tag); },
                     [=, this, begin = begin, end = end] {
-                      fold_parts(base + begin * element, begin, end, dtype, reduce);
-                      return share(base, count, element);
+                      fold_parts(*lease->scratch, base + begin * element, begin, end, dtype, reduce);
+                      return share(base, count, element, tag + 1);
                     }});
   }
 
@@ -125,7 +108,8 @@ class MpiGroup : public Group {
     auto* to = static_cast<char*>(out.data);
     std::memmove(to + rank_ * bytes, in.data, static_cast<size_t>(bytes));
     if (size_ == 1) return {};
-    return request("all_gather", {[=, this] { return share(to, out.bytes(), 1, bytes); }});
+    const int tag = next_tag();
+    return request("all_gather", {[=, this] { return share(to, out.bytes(), 1, tag, bytes); }});
   }
 
   Request reduce_scatter(const Tensor& out, const Tensor& in) override {
@@ -135,22 +119,25 @@ class MpiGroup : public Group {
       std::memmove(out.data, in.data, static_cast<size_t>(out.bytes()));
       return {};
     }
-    return request("reduce_scatter", {[=, this] { return exchange(base, n * size_, 4); },
+    const int tag = next_tag();
+    const auto lease = borrow();
+    return request("reduce_scatter", {[=, this] { return exchange(*lease->scratch, base, n * size_, 4, tag); },
                                       [=, this] {
                                         std::memmove(out.data, base + rank_ * n * 4, static_cast<size_t>(n) * 4);
-                                        fold_parts(static_cast<char*>(out.data), rank_ * n, (rank_ + 1) * n, Dtype::F32,
-                                                   Reduce::Sum);
+                                        fold_parts(*lease->scratch, static_cast<char*>(out.data), rank_ * n,
+                                                   (rank_ + 1) * n, Dtype::F32, Reduce::Sum);
                                         return std::vector<MPI_Request>{};
                                       }});
   }
 
   Request broadcast(const Tensor& data, int root) override {
     if (size_ == 1) return {};
+    const int tag = next_tag();
     return request("broadcast", {[=, this] {
                      std::vector<MPI_Request> all;
-                     if (rank_ != root) receive_into(all, data.data, data.bytes(), root, kTagBroadcast);
+                     if (rank_ != root) receive_into(all, data.data, data.bytes(), root, tag);
                      for (int r = 0; rank_ == root && r < size_; ++r)
-                       if (r != root) send_from(all, data.data, data.bytes(), r, kTagBroadcast);
+                       if (r != root) send_from(all, data.data, data.bytes(), r, tag);
                      return all;
                    }});
   }
@@ -180,9 +167,18 @@ class MpiGroup : public Group {
 
  private:
   Request request(const char* what, std::vector<Request::Impl::Stage> stages) {
-    auto impl = std::make_unique<Request::Impl>(std::move(stages), timeout_, fmt::format("rank {}: {}", rank_, what));
+    auto impl = std::make_unique<Request::Impl>(std::move(stages), pulse_, fmt::format("rank {}: {}", rank_, what));
     impl->test();   // the first stage starts now
     return Request(std::move(impl));
+  }
+
+  int next_tag() { return static_cast<int>(started_++ % (kTagsOfCollectives / kStages)) * kStages; }
+
+  std::shared_ptr<Lease> borrow() {
+    for (const auto& s : scratch_)
+      if (s->free) return std::make_shared<Lease>(s.get());
+    scratch_.push_back(std::make_unique<Scratch>());
+    return std::make_shared<Lease>(scratch_.back().get());
   }
 
   void send_from(std::vector<MPI_Request>& all, const void* data, int64_t bytes, int to, int tag) {
@@ -200,31 +196,34 @@ class MpiGroup : public Group {
     }
   }
 
-  // Everybody's parts of my slice into parts_, one after another in rank order (mine stays where it is).
-  std::vector<MPI_Request> exchange(char* base, int64_t count, int64_t element) {
+  // Everybody's parts of my slice into the scratch, one after another in rank order (mine stays where it is).
+  std::vector<MPI_Request> exchange(Scratch& scratch, char* base, int64_t count, int64_t element, int tag) {
     const auto [begin, end] = slice(count, size_, rank_);
     const int64_t mine = (end - begin) * element;
-    if (static_cast<int64_t>(parts_.size()) < mine * size_) parts_.resize(static_cast<size_t>(mine * size_));
+    std::vector<char>& parts = scratch.parts;
+    if (static_cast<int64_t>(parts.size()) < mine * size_) parts.resize(static_cast<size_t>(mine * size_));
     std::vector<MPI_Request> all;
     for (int r = 0; r < size_; ++r) {
       if (r == rank_) continue;
-      receive_into(all, parts_.data() + r * mine, mine, r, kTagReduce);
+      receive_into(all, parts.data() + r * mine, mine, r, tag);
       const auto [b, e] = slice(count, size_, r);
-      send_from(all, base + b * element, (e - b) * element, r, kTagReduce);
+      send_from(all, base + b * element, (e - b) * element, r, tag);
     }
     return all;
   }
 
   // `mine` becomes the fold of all ranks' parts, rank 0 first.
-  void fold_parts(char* mine, int64_t begin, int64_t end, Dtype dtype, Reduce reduce) {
+  void fold_parts(Scratch& scratch, char* mine, int64_t begin, int64_t end, Dtype dtype, Reduce reduce) {
+    std::vector<char>& parts = scratch.parts;
     const int64_t n = end - begin, bytes = n * size_of(dtype);
-    std::memcpy(parts_.data() + rank_ * bytes, mine, static_cast<size_t>(bytes));
-    std::memcpy(mine, parts_.data(), static_cast<size_t>(bytes));
-    for (int r = 1; r < size_; ++r) fold(dtype, mine, parts_.data() + r * bytes, n, reduce);
+    if (n == 0) return;
+    std::memcpy(parts.data() + rank_ * bytes, mine, static_cast<size_t>(bytes));
+    std::memcpy(mine, parts.data(), static_cast<size_t>(bytes));
+    for (int r = 1; r < size_; ++r) fold(dtype, mine, parts.data() + r * bytes, n, reduce);
   }
 
   // My slice to everybody, theirs to me. per: bytes of a slice, where they are equal.
-  std::vector<MPI_Request> share(char* base, int64_t count, int64_t element, int64_t per = -1) {
+  std::vector<MPI_Request> share(char* base, int64_t count, int64_t element, int tag, int64_t per = -1) {
     const auto range = [&](int r) {
       return per >= 0 ? std::pair<int64_t, int64_t>(r * per, (r + 1) * per) : slice(count, size_, r);
     };
@@ -234,16 +233,17 @@ class MpiGroup : public Group {
     for (int r = 0; r < size_; ++r) {
       if (r == rank_) continue;
       const auto [b, e] = range(r);
-      receive_into(all, base + b * unit, (e - b) * unit, r, kTagGather);
-      send_from(all, base + begin * unit, (end - begin) * unit, r, kTagGather);
+      receive_into(all, base + b * unit, (e - b) * unit, r, tag);
+      send_from(all, base + begin * unit, (end - begin) * unit, r, tag);
     }
     return all;
   }
 
   MPI_Comm comm_;
-  const double* timeout_;
+  detail::Pulse* pulse_;
   int rank_ = 0, size_ = 1;
-  std::vector<char> parts_;
+  uint64_t started_ = 0;                             // collectives
+  std::vector<std::unique_ptr<Scratch>> scratch_;    // as many as were under way at once
 };
 
 bool launched() {
@@ -290,26 +290,29 @@ class MpiWorld : public World {
   MpiWorld(int* argc, char*** argv) {
     int provided = 0;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
-    group_ = std::make_unique<MpiGroup>(MPI_COMM_WORLD, &timeout_);
+    group_ = std::make_unique<MpiGroup>(MPI_COMM_WORLD, &pulse_);
     MPI_Comm node;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, group_->rank(), MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, &local_rank_);
     MPI_Comm_size(node, &local_size_);
+    share_stamps(node);
     MPI_Comm_free(&node);
   }
   ~MpiWorld() override {
     group_.reset();
+    pulse_.mine = nullptr;
+    if (window_ != MPI_WIN_NULL) MPI_Win_free(&window_);
     MPI_Finalize();
   }
   Group& all() override { return *group_; }
   std::unique_ptr<Group> split(int color, int key) override {
     MPI_Comm comm;
     MPI_Comm_split(MPI_COMM_WORLD, color, key, &comm);
-    return std::make_unique<MpiGroup>(comm, &timeout_);
+    return std::make_unique<MpiGroup>(comm, &pulse_);
   }
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
-  void set_timeout(double seconds) override { timeout_ = seconds; }
+  void set_timeout(double seconds) override { pulse_.timeout = seconds; }
   void abort(int exit_code) override {
     std::fflush(nullptr);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
@@ -317,7 +320,28 @@ class MpiWorld : public World {
   }
 
  private:
-  double timeout_ = 600;   // seconds; outlives the groups that point at it
+  // Where the node lends no shared memory, deadlines go without names.
+  void share_stamps(MPI_Comm node) {
+    MPI_Comm_set_errhandler(node, MPI_ERRORS_RETURN);
+    void* memory = nullptr;
+    if (MPI_Win_allocate_shared(sizeof(detail::Pulse::Stamp), 1, MPI_INFO_NULL, node, &memory, &window_) != MPI_SUCCESS) {
+      window_ = MPI_WIN_NULL;
+      return;
+    }
+    pulse_.mine = new (memory) detail::Pulse::Stamp{};
+    pulse_.mine->rank.store(group_->rank());
+    pulse_.beat();
+    for (int r = 0; r < local_size_; ++r) {
+      MPI_Aint bytes = 0;
+      int unit = 0;
+      MPI_Win_shared_query(window_, r, &bytes, &unit, &memory);
+      pulse_.local.push_back(static_cast<detail::Pulse::Stamp*>(memory));
+    }
+    MPI_Barrier(node);   // all stamps are set before anybody reads one
+  }
+
+  detail::Pulse pulse_;   // outlives the groups that point at it
+  MPI_Win window_ = MPI_WIN_NULL;
   std::unique_ptr<MpiGroup> group_;
   int local_rank_ = 0, local_size_ = 1;
 };

@@ -127,7 +127,7 @@ void Store::initialise(uint64_t seed) {
   load([&](const Piece& piece, const Tensor& box) {
     const uint64_t stream = name_hash(piece.name.data(), piece.name.size()) >> 8;
     const int64_t width = piece.shape.size() > 1 ? piece.shape[piece.shape.size() - 1] : 1;
-#pragma omp parallel for schedule(static)
+
     for (int64_t r = 0; r < piece.rows; ++r)
       for (int64_t i = 0; i < piece.cols; ++i) {
         const int64_t row = piece.tensor_row + r, col = piece.tensor_col + i;

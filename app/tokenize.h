@@ -1,0 +1,18 @@
+// tokenize: text, JSONL and folders to a token set, with the built-in byte tokenizer: a byte is its own id, 256 ends a
+// document, the vocabulary is 257.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct TokenizeOptions {
+  std::vector<std::string> inputs;   // files and folders; .gz and .zst are unpacked, .jsonl gives a document a line
+  std::string out;                   // prefix: OUT.bin, OUT.idx, OUT.json
+  std::string field = "text";        // of JSONL lines
+};
+
+void tokenize(const TokenizeOptions& options);
+
+}  // namespace ft
