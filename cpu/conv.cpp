@@ -1,134 +1,187 @@
 // Causal depthwise convolution + SiLU; formulas and conventions in core/ops.h.
 //   pre[t, c] = bias[c] + sum_s w[c, k-1-s] * scale(c) * x[t - s, c]  for lags s that stay in the document
 //   dpre = dy * silu'(pre);  dx[t] = scale * sum_s w[k-1-s] dpre[t + s];  dw[k-1-s] = scale * sum_t dpre[t] x[t - s]
-#include "cpu/common.h"
-
-#include <vector>
+// Work goes by blocks of kReduceBlock tokens of a sequence and strips of channels that stay in the cache. Backward
+// computes dpre again for the k-1 tokens after its block.
+#include "cpu/rows.h"
 
 namespace ft::cpu {
 
 namespace {
 
+constexpr int64_t kStrip = 256;
+
+struct Block {
+  int64_t sequence, begin, end;   // tokens, relative to the sequence
+};
+
 // What both directions read: fp32 taps by lag, multiplied by their section's scale.
-struct Taps {
-  int64_t T, C, k, length;   // length: tokens of a sequence
-  const float* taps;         // [k][C], lag 0 first
+struct Plan {
+  int64_t B, L, C, k, per_sequence;   // L: tokens of a sequence; blocks of a sequence
+  const float *taps, *bias;           // [k][C], lag 0 first; [C]
   const int32_t* docs;
   const Tensor& x;
   const std::optional<In>& history;
 
-  // Token t - lag of the same sequence and document, as fp32; false when there is none.
-  bool lagged(int64_t t, int64_t lag, float* to) const {
-    const int64_t begin = t / length * length, from = t - lag;
-    if (from < docs[t]) return false;
-    if (from >= begin) return load(x, from, C, to), true;
-    if (!history) return false;
-    load(*history, (t / length) * (k - 1) + (k - 1) - (begin - from), C, to);   // k-1 rows a sequence, the last is begin - 1
-    return true;
+  int64_t blocks() const { return B * per_sequence; }
+  Block block(int64_t i) const {
+    const int64_t begin = i % per_sequence * kReduceBlock;
+    return {i / per_sequence, begin, std::min(L, begin + kReduceBlock)};
+  }
+  // Tokens [begin - (k-1), end) of a sequence, channels [c, c + n), into rows of kStrip; zero before what exists.
+  void load_inputs(int64_t sequence, int64_t begin, int64_t end, int64_t c, int64_t n, float* to) const {
+    const Tensor own = x.columns(c, c + n);
+    for (int64_t i = begin - (k - 1); i < end; ++i, to += kStrip) {
+      if (i >= 0) load_row(own, sequence * L + i, n, to);
+      else if (history) load_row(history->columns(c, c + n), (sequence + 1) * (k - 1) + i, n, to);
+      else std::fill_n(to, n, 0.0f);
+    }
   }
 };
 
+int section_of(const std::array<int64_t, 3>& sections, int64_t c) {
+  return c < sections[0] ? 0 : c < sections[0] + sections[1] ? 1 : 2;
+}
+
 template <class Op>
-Taps prepare(const Op& op) {
-  const int64_t C = op.x.cols(), k = op.w.cols();
-  FT_CHECK(op.sections[0] + op.sections[1] + op.sections[2] == C, "conv1d: sections do not add up to {} channels", C);
-  float* taps = workspace_f32(kWideA, k * C);
+Plan prepare(const Op& op) {
+  const int64_t C = op.x.cols(), k = op.w.cols(), T = op.x.rows();
+  FT_CHECK(op.sections[0] + op.sections[1] + op.sections[2] == C && T % op.sequences == 0,
+           "conv1d: sections {} + {} + {} of {} channels, {} tokens of {} sequences do not go together",
+           op.sections[0], op.sections[1], op.sections[2], C, T, op.sequences);
+  float* taps = workspace_f32(kWideA, (k + 1) * C);
   for (int64_t c = 0; c < C; ++c) {
-    const int section = c < op.sections[0] ? 0 : c < op.sections[0] + op.sections[1] ? 1 : 2;
-    for (int64_t lag = 0; lag < k; ++lag) taps[lag * C + c] = op.w.f32()[c * k + k - 1 - lag] * op.scales[section];
+    const float scale = op.scales[section_of(op.sections, c)];
+    for (int64_t lag = 0; lag < k; ++lag) taps[lag * C + c] = op.w.f32()[c * k + k - 1 - lag] * scale;
+    taps[k * C + c] = op.bias ? op.bias->f32()[c] : 0.0f;
   }
-  return {op.x.rows(), C, k, op.x.rows() / op.sequences, taps, op.docs.i32(), op.x, op.history};
+  const int64_t L = T / op.sequences;
+  return {op.sequences, L, C, k, blocks_of(L, kReduceBlock), taps, taps + k * C, op.docs.i32(), op.x, op.history};
 }
 
-void pre_activation(const Taps& s, int64_t t, const float* bias, float* in, float* pre) {
-  if (bias) std::memcpy(pre, bias, static_cast<size_t>(s.C) * sizeof(float));
-  else std::fill_n(pre, s.C, 0.0f);
-  for (int64_t lag = 0; lag < s.k; ++lag) {
-    if (!s.lagged(t, lag, in)) continue;
-    const float* tap = s.taps + lag * s.C;
-    for (int64_t c = 0; c < s.C; ++c) pre[c] += tap[c] * in[c];
+// to[c] = start[c] + sum over lags of taps[lag][c] * rows[lag][c]
+template <int K>
+void weigh_rows(const float* taps, int64_t stride, const float* const* rows, const float* start, int64_t n, float* to) {
+#pragma omp simd
+  for (int64_t c = 0; c < n; ++c) {
+    float sum = start[c];
+    for (int lag = 0; lag < K; ++lag) sum += taps[lag * stride + c] * rows[lag][c];
+    to[c] = sum;
+  }
+}
+void weigh(int64_t k, const float* taps, int64_t stride, const float* const* rows, const float* start, int64_t n,
+           float* to) {
+  if (k == 4) return weigh_rows<4>(taps, stride, rows, start, n, to);
+  std::memmove(to, start, static_cast<size_t>(n) * sizeof(float));
+  for (int64_t lag = 0; lag < k; ++lag) {
+    const float *tap = taps + lag * stride, *from = rows[lag];
+#pragma omp simd
+    for (int64_t c = 0; c < n; ++c) to[c] += tap[c] * from[c];
   }
 }
 
-// Gradient of the history: taps of the first k-1 tokens that reach before their sequence.
-void history_gradient(const ops::Conv1dGrad& op, const Taps& s, const float* dpre) {
-  float* out = op.dhistory->f32();
-  for (int64_t b = 0; b < op.sequences; ++b)
-    for (int64_t i = 0; i < s.k - 1; ++i) {
-      float* to = out + (b * (s.k - 1) + i) * s.C;
-      std::fill_n(to, s.C, 0.0f);
-      for (int64_t lag = s.k - 1 - i; lag < s.k; ++lag) {
-        const int64_t local = i - (s.k - 1) + lag, t = b * s.length + local;
-        if (local >= s.length || t - lag < s.docs[t]) continue;
-        for (int64_t c = 0; c < s.C; ++c) to[c] += s.taps[lag * s.C + c] * dpre[t * s.C + c];
-      }
+// Row pointers by lag, into `rows`: tokens t - lag of the tile whose row k-1 is `begin`.
+void lagged_rows(const Plan& s, const float* inputs, int64_t sequence, int64_t begin, int64_t i, const float* none,
+                 const float** rows) {
+  const int64_t start = s.docs[sequence * s.L + i] - sequence * s.L;
+  for (int64_t lag = 0; lag < s.k; ++lag)
+    rows[lag] = i - lag >= start ? inputs + (i - lag - begin + s.k - 1) * kStrip : none;
+}
+
+struct Scratch {
+  float *inputs, *dpre, *none, *line;
+  const float** rows;
+  explicit Scratch(int64_t k) {
+    const int64_t tall = kReduceBlock + 2 * k;
+    float* memory = workspace_f32(kTile, (2 * tall + 2) * kStrip);
+    inputs = memory, dpre = inputs + tall * kStrip, none = dpre + tall * kStrip, line = none + kStrip;
+    rows = static_cast<const float**>(workspace(kRowA, static_cast<size_t>(k) * sizeof(float*)));
+    std::fill_n(none, kStrip, 0.0f);
+  }
+};
+
+// One block and strip of the gradient; sums [k + 1][C] get the block's dtaps and dbias.
+void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, int64_t c, int64_t n, Scratch& tile,
+                    float* sums) {
+  const int64_t after = std::min(s.L, b.end + s.k - 1), first = b.sequence * s.L;
+  const Tensor dy = op.dy.columns(c, c + n), dx = op.dx.columns(c, c + n);
+  s.load_inputs(b.sequence, b.begin, after, c, n, tile.inputs);
+  for (int64_t lag = 0; lag <= s.k; ++lag) std::fill_n(sums + lag * s.C + c, n, 0.0f);
+  for (int64_t i = b.begin; i < after; ++i) {
+    float *d = tile.dpre + (i - b.begin) * kStrip, *g = tile.line;
+    lagged_rows(s, tile.inputs, b.sequence, b.begin, i, tile.none, tile.rows);
+    weigh(s.k, s.taps + c, s.C, tile.rows, s.bias + c, n, d);
+    load_row(dy, first + i, n, g);
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) d[j] = g[j] * silu_slope(d[j]);
+    for (int64_t lag = 0; i < b.end && lag < s.k; ++lag) {
+      float* sum = sums + lag * s.C + c;
+      const float* in = tile.rows[lag];
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) sum[j] += d[j] * in[j];
     }
+    float* sum = sums + s.k * s.C + c;
+    for (int64_t j = 0; i < b.end && j < n; ++j) sum[j] += d[j];
+  }
+  // Token i collects from those after it that see it; before the sequence, i < 0, this is the history's gradient.
+  for (int64_t i = b.begin == 0 && op.dhistory ? 1 - s.k : b.begin; i < b.end; ++i) {
+    for (int64_t lag = 0; lag < s.k; ++lag) {
+      const int64_t later = i + lag;
+      const bool sees = later >= 0 && later < s.L && first + i >= s.docs[first + later];
+      tile.rows[lag] = sees ? tile.dpre + (later - b.begin) * kStrip : tile.none;
+    }
+    float* to = i < 0 ? op.dhistory->f32() + ((b.sequence + 1) * (s.k - 1) + i) * s.C + c : tile.line;
+    weigh(s.k, s.taps + c, s.C, tile.rows, tile.none, n, to);
+    if (i >= 0) store_row(dx, first + i, n, to);
+  }
 }
 
 }  // namespace
 
 template <>
 void run(const ops::Conv1d& op, Stream) {
-  const Taps s = prepare(op);
-  const float* bias = op.bias ? op.bias->f32() : nullptr;
+  const Plan s = prepare(op);
 #pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < s.T; ++t) {
-    float *in = workspace_f32(kRowA, s.C), *pre = workspace_f32(kRowB, s.C);
-    pre_activation(s, t, bias, in, pre);
+  for (int64_t index = 0; index < s.blocks(); ++index) {
+    Scratch tile(s.k);
+    const Block b = s.block(index);
+    for (int64_t c = 0; c < s.C; c += kStrip) {
+      const int64_t n = std::min(kStrip, s.C - c);
+      const Tensor y = op.y.columns(c, c + n);
+      s.load_inputs(b.sequence, b.begin, b.end, c, n, tile.inputs);
+      for (int64_t i = b.begin; i < b.end; ++i) {
+        lagged_rows(s, tile.inputs, b.sequence, b.begin, i, tile.none, tile.rows);
+        weigh(s.k, s.taps + c, s.C, tile.rows, s.bias + c, n, tile.line);
 #pragma omp simd
-    for (int64_t c = 0; c < s.C; ++c) pre[c] = silu(pre[c]);
-    store(op.y, t, s.C, pre);
+        for (int64_t j = 0; j < n; ++j) tile.line[j] = silu(tile.line[j]);
+        store_row(y, b.sequence * s.L + i, n, tile.line);
+      }
+    }
   }
 }
 
 template <>
 void run(const ops::Conv1dGrad& op, Stream) {
-  const Taps s = prepare(op);
-  const float* bias = op.bias ? op.bias->f32() : nullptr;
-  const int64_t C = s.C, k = s.k, blocks = blocks_of(s.T, kReduceBlock);
-  float* dpre = workspace_f32(kWideB, s.T * C);
-  float* partial = workspace_f32(kPartials, blocks * (k + 1) * C);   // dtaps [k][C], dbias [C] of each block
+  const Plan s = prepare(op);
+  const int64_t C = s.C, k = s.k;
+  float* partial = workspace_f32(kPartials, s.blocks() * (k + 1) * C);   // dtaps [k][C], dbias [C] of each block
 #pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; ++block) {
-    float *in = workspace_f32(kRowA, C), *dy = workspace_f32(kRowB, C);
-    float* sums = partial + block * (k + 1) * C;
-    std::fill_n(sums, (k + 1) * C, 0.0f);
-    for (int64_t t = block * kReduceBlock; t < std::min(s.T, (block + 1) * kReduceBlock); ++t) {
-      float* d = dpre + t * C;
-      pre_activation(s, t, bias, in, d);
-      load(op.dy, t, C, dy);
-#pragma omp simd
-      for (int64_t c = 0; c < C; ++c) d[c] = dy[c] * silu_slope(d[c]);
-      for (int64_t lag = 0; lag < k; ++lag) {
-        if (!s.lagged(t, lag, in)) continue;
-        for (int64_t c = 0; c < C; ++c) sums[lag * C + c] += d[c] * in[c];
-      }
-      for (int64_t c = 0; c < C; ++c) sums[k * C + c] += d[c];
-    }
-  }
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < s.T; ++t) {
-    float* dx = workspace_f32(kRowA, C);
-    std::fill_n(dx, C, 0.0f);
-    const int64_t end = (t / s.length + 1) * s.length;
-    for (int64_t lag = 0; lag < k && t + lag < end; ++lag) {
-      if (t < s.docs[t + lag]) continue;
-      for (int64_t c = 0; c < C; ++c) dx[c] += s.taps[lag * C + c] * dpre[(t + lag) * C + c];
-    }
-    store(op.dx, t, C, dx);
+  for (int64_t index = 0; index < s.blocks(); ++index) {
+    Scratch tile(k);
+    for (int64_t c = 0; c < C; c += kStrip)
+      gradient_strip(op, s, s.block(index), c, std::min(kStrip, C - c), tile, partial + index * (k + 1) * C);
   }
   float* sums = workspace_f32(kWideC, (k + 1) * C);
-  fold(partial, blocks, (k + 1) * C, Grad::Overwrite, 1, sums);
+  fold(partial, s.blocks(), (k + 1) * C, Grad::Overwrite, 1, sums);
   const bool add = op.grad == Grad::Accumulate;
   for (int64_t c = 0; c < C; ++c) {
-    const int section = c < op.sections[0] ? 0 : c < op.sections[0] + op.sections[1] ? 1 : 2;
+    const float scale = op.scales[section_of(op.sections, c)];
     for (int64_t lag = 0; lag < k; ++lag) {
       float& to = op.dw.f32()[c * k + k - 1 - lag];
-      to = (add ? to : 0) + op.scales[section] * sums[lag * C + c];
+      to = (add ? to : 0) + scale * sums[lag * C + c];
     }
     if (op.dbias) op.dbias->f32()[c] = (add ? op.dbias->f32()[c] : 0) + sums[k * C + c];
   }
-  if (op.dhistory) history_gradient(op, s, dpre);
 }
 
 }  // namespace ft::cpu

@@ -79,7 +79,7 @@ void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, Fo
       load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
       head_output(s, t, state);
       const Tensor y = op.y.columns(h * s.P, (h + 1) * s.P);
-      for (int64_t i = 0; i < t.group.q; ++i) store(y, t.group.begin + i, s.P, t.y + i * s.lp);
+      for (int64_t i = 0; i < t.group.q; ++i) store_row(y, t.group.begin + i, s.P, t.y + i * s.lp);
       advance_state(s, t, state);
     }
   }

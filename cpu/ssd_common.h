@@ -8,7 +8,7 @@
 // Tiles are padded with zeros to whole panels of ssd_panel.h, so no product has an edge case.
 #pragma once
 
-#include "cpu/common.h"
+#include "cpu/rows.h"
 #include "cpu/ssd_panel.h"
 
 namespace ft::cpu {
@@ -59,7 +59,7 @@ inline void load_tile_rows(const Tensor& t, int64_t first, int64_t width, int64_
   const Tensor columns = t.columns(first, first + width);
   for (int64_t i = 0; i < padded(q); ++i) {
     float* row_i = to + i * stride;
-    if (i < q) load(columns, begin + i, width, row_i);
+    if (i < q) load_row(columns, begin + i, width, row_i);
     std::fill(row_i + (i < q ? width : 0), row_i + padded(width), 0.0f);
   }
 }
@@ -68,13 +68,13 @@ inline void load_tile_rows(const Tensor& t, int64_t first, int64_t width, int64_
 inline void load_state(const SsdSizes& s, const float* from, float* to) {
   for (int64_t p = 0; p < padded(s.P); ++p) {
     float* row_p = to + p * s.ln;
-    if (p < s.P) std::memcpy(row_p, from + p * s.N, static_cast<size_t>(s.N) * sizeof(float));
+    if (p < s.P) std::memmove(row_p, from + p * s.N, static_cast<size_t>(s.N) * sizeof(float));
     std::fill(row_p + (p < s.P ? s.N : 0), row_p + padded(s.N), 0.0f);
   }
 }
 inline void store_state(const SsdSizes& s, const float* from, float* to) {
   for (int64_t p = 0; p < s.P; ++p)
-    std::memcpy(to + p * s.N, from + p * s.ln, static_cast<size_t>(s.N) * sizeof(float));
+    std::memmove(to + p * s.N, from + p * s.ln, static_cast<size_t>(s.N) * sizeof(float));
 }
 
 inline float softplus(float raw) { return raw > 20 ? raw : std::log1p(std::exp(raw)); }

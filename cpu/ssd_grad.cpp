@@ -4,6 +4,8 @@
 //   dC_i = sum_j M_ij dS_ij B_j + in_i S^T dy_i;      dB_j = sum_i M_ij dS_ij C_i + out_j K^T u_j
 //   dcs_i = sum_j T_ij - sum_j T_ji + in_i dy_i.(S C_i) - out_i u_i.(K B_i)
 //   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>;  d(dt A)_t = suffix sum of dcs within the document
+//   dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they decay with: the same as
+//   the sum of dt A d(dt A), without its cancellation
 //   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
 // A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head order.
 #include "cpu/ssd_common.h"
@@ -19,6 +21,7 @@ struct BackwardTile {
   float *mixed, *ds, *ds_sum;         // [q, q] lower: M (C B^T); dS; sum over heads of M dS
   float *state, *kt, *through;        // [P, N], [N, P], [q, N]
   float *dcs, *row;
+  double da_log;                      // of the chunk
 
   static int64_t floats(const SsdSizes& s) {
     return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 4 * s.padded_q() * s.lp + padded(s.P) * s.lq +
@@ -39,7 +42,7 @@ struct BackwardTile {
 
 // Sums of one head over tokens.
 struct HeadSums {
-  double da, dd, dbias;
+  double da_log, dd, dbias;
 };
 
 float dot(const float* a, const float* b, int64_t n) {
@@ -59,18 +62,24 @@ void inside(const SsdSizes& s, BackwardTile& t) {
     k.start_panel(anchor);
     for (int64_t i = anchor; i < anchor + kPanel; ++i) {
       k.decay_row(anchor, i);
+      k.decay[i] = 0;   // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there
       const float *w = t.group.scores + i * s.lq, *ds = t.ds + i * s.lq, *m = k.decay, *dt = k.dt;
-      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0;
+      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0, log_sum = 0;
+      const float *cs = k.cs, at = cs[i];
       // Row and column sums come from the same product, so that their difference rounds alike.
-#pragma omp simd reduction(+ : row_sum)
+#pragma omp simd reduction(+ : row_sum, log_sum)
       for (int64_t j = 0; j < anchor + kPanel; ++j) {
         const float e = m[j] * dt[j] * ds[j], both = e * w[j];
         ds_sum[j] += e;
         mixed[j] = m[j] * w[j];
         dcs[j] -= both;
         row_sum += both;
+        log_sum += both * (at - cs[j]);
       }
       dcs[i] += row_sum;
+      t.da_log += log_sum;
+      ds_sum[i] += dt[i] * ds[i];
+      mixed[i] = w[i];
     }
   }
   matmul<Shape::UpperLeft>(q, P, q, {t.mixed, 1, s.lq}, t.dy, s.lp, t.du, s.lp, false);
@@ -89,12 +98,16 @@ void through_leaving(const SsdSizes& s, BackwardTile& t, const float* K, float* 
     const float through = u * dot(x, kb, P);
 #pragma omp simd
     for (int64_t p = 0; p < P; ++p) du[p] += out * kb[p], kb[p] = u * x[p];
+    if (i == t.group.q - 1) continue;   // the last token's own part cancels
     t.dcs[i] -= through;
     leaving += through;
+    t.da_log += through * (k.cs[t.group.q - 1] - k.cs[i]);
   }
   matmul(q, N, P, {t.scaled, s.lp, 1}, K, s.ln, db, s.ln, true);
-  if (k.carry != 0)
-    for (int64_t p = 0; p < P; ++p) leaving += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
+  float kept = 0;
+  for (int64_t p = 0; k.carry != 0 && p < P; ++p) kept += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
+  leaving += kept;
+  t.da_log += kept * k.cs[t.group.q - 1];
   t.dcs[t.group.q - 1] += leaving;
 }
 
@@ -111,7 +124,9 @@ void through_entering(const SsdSizes& s, BackwardTile& t, float* K, float* dc) {
   for (int64_t i = 0; i < q; ++i) {
     const float *v = t.through + i * s.ln, *c = t.group.c + i * s.ln;
     float* dci = dc + i * s.ln;
-    t.dcs[i] += dot(v, c, N);
+    const float through = dot(v, c, N);
+    t.dcs[i] += through;
+    t.da_log += through * k.cs[i];
 #pragma omp simd
     for (int64_t n = 0; n < N; ++n) dci[n] += v[n];
   }
@@ -122,7 +137,7 @@ void through_entering(const SsdSizes& s, BackwardTile& t, float* K, float* dc) {
 void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardTile& t, HeadSums& sums) {
   const SsdHeadChunk& k = t.head;
   const Tensor dx = op.dx.columns(h * s.P, (h + 1) * s.P), ddt = op.ddt.columns(h, h + 1);
-  float suffix = 0;
+  double suffix = 0;
   for (int64_t i = t.group.q - 1; i >= 0; --i) {
     // Nothing flows back from the first token of the next document.
     if (i + 1 < t.group.q && k.first[i + 1] == i + 1) suffix = 0;
@@ -131,14 +146,15 @@ void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardT
     const float dt = k.dt[i];
 #pragma omp simd
     for (int64_t p = 0; p < s.P; ++p) t.row[p] = dt * du[p] + k.d * g[p];
-    store(dx, t.group.begin + i, s.P, t.row);
-    const float draw = (dot(du, x, padded(s.P)) + k.a * suffix) * k.slope(i, op.dt_min, op.dt_max);
+    store_row(dx, t.group.begin + i, s.P, t.row);
+    const auto by_decay = static_cast<float>(suffix * k.a);
+    const float draw = (dot(du, x, padded(s.P)) + by_decay) * k.slope(i, op.dt_min, op.dt_max);
     const float scaled = draw * op.dt_scale;
     store(ddt, t.group.begin + i, 1, &scaled);
-    sums.da += static_cast<double>(suffix) * dt * k.a;   // of A_log: A dA
     sums.dd += dot(g, x, padded(s.P));
     sums.dbias += draw;
   }
+  sums.da_log += t.da_log;
 }
 
 // One chunk of a task; db and dc [q, N] become the parts of its heads.
@@ -157,6 +173,7 @@ void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, 
     load_tile_rows(op.dy, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.dy);
     load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N, t.state);
     std::fill_n(t.dcs, q, 0.0f);
+    t.da_log = 0;
     inside(s, t);
     through_leaving(s, t, K, db);
     through_entering(s, t, K, dc);
@@ -181,8 +198,8 @@ void fold_parts(const ops::SsdGrad& op, const SsdSizes& s, int64_t c, const floa
 #pragma omp simd
         for (int64_t n = 0; n < s.N; ++n) db[n] += from[n], dc[n] += from[tile + n];
       }
-      store(op.db.columns(g * s.N, (g + 1) * s.N), token, s.N, db);
-      store(op.dc.columns(g * s.N, (g + 1) * s.N), token, s.N, dc);
+      store_row(op.db.columns(g * s.N, (g + 1) * s.N), token, s.N, db);
+      store_row(op.dc.columns(g * s.N, (g + 1) * s.N), token, s.N, dc);
     }
   }
 }
@@ -192,13 +209,13 @@ void fold_sums(const ops::SsdGrad& op, const SsdSizes& s, const HeadSums* sums) 
     HeadSums total{};
     for (int64_t b = 0; b < s.B; ++b) {
       const HeadSums& one = sums[b * s.H + h];
-      total.da += one.da, total.dd += one.dd, total.dbias += one.dbias;
+      total.da_log += one.da_log, total.dd += one.dd, total.dbias += one.dbias;
     }
     const auto put_sum = [&](const Out& out, double value) {
       float& to = out.f32()[h];
       to = static_cast<float>(op.grad == Grad::Accumulate ? to + value : value);
     };
-    put_sum(op.da_log, total.da), put_sum(op.dd, total.dd), put_sum(op.ddt_bias, total.dbias);
+    put_sum(op.da_log, total.da_log), put_sum(op.dd, total.dd), put_sum(op.ddt_bias, total.dbias);
   }
 }
 

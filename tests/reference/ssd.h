@@ -81,7 +81,8 @@ inline SsdGrads ssd_grad(const Ssd& s, const std::vector<double>& dy, const std:
           g.x[xi] += dy[xi] * s.d[h];
           for (int64_t n = 0; n < s.N; ++n) {
             const int64_t i = (h * s.P + p) * s.N + n, bc = (t * s.G + s.group(h)) * s.N + n;
-            const double previous = t > b * s.L ? f.states[(t - 1) * per + i] : s.initial.empty() ? 0 : s.initial[b * per + i];
+            const double entering = s.initial.empty() ? 0 : s.initial[b * per + i];
+            const double previous = t > b * s.L ? f.states[(t - 1) * per + i] : entering;
             g.c[bc] += dy[xi] * f.states[t * per + i];
             K[i] += dy[xi] * s.c[bc];
             g.x[xi] += K[i] * step * s.b[bc];
