@@ -6,12 +6,13 @@ namespace ft::cpu {
 template <>
 void run(const ops::RopeTable& op, Stream) {
   const int64_t positions = op.table.rows(), dim = op.table.cols(), half = dim / 2;
-  FT_CHECK(dim % 2 == 0, "RoPE needs an even head_dim, not {}", dim);
+  FT_CHECK(dim % 2 == 0, "RoPE turns pairs of channels: head_dim must be even, not {}", dim);
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < positions; ++t) {
     float* to = row<float>(op.table, t);
     for (int64_t j = 0; j < half; ++j) {
-      const double angle = static_cast<double>(t) * std::pow(op.theta, -2.0 * static_cast<double>(j) / static_cast<double>(dim));
+      const double exponent = -2.0 * static_cast<double>(j) / static_cast<double>(dim);
+      const double angle = static_cast<double>(t) * std::pow(op.theta, exponent);
       to[j] = static_cast<float>(std::cos(angle));
       to[half + j] = static_cast<float>(std::sin(angle));
     }
@@ -22,6 +23,10 @@ template <>
 void run(const ops::Rope& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols(), dim = op.table.cols(), half = dim / 2;
   const int32_t* docs = op.docs.i32();
+  FT_CHECK(dim % 2 == 0 && C % dim == 0, "RoPE: rows of {} are not heads of an even head_dim, here {}", C, dim);
+  for (int64_t t = 0; t < T; ++t)   // errors cannot leave the parallel loop below
+    FT_CHECK(docs[t] <= t && t - docs[t] < op.table.rows(), "RoPE: position {} is outside the table of {} positions",
+             t - docs[t], op.table.rows());
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < T; ++t) {
     float* x = workspace_f32(kRowA, C);
