@@ -1,4 +1,5 @@
-// What the CPU ops share: typed access to rows, a vectorisable exp, workspaces, reductions in a fixed order.
+// What the CPU ops share: typed access to rows, a vectorisable exp, workspaces, reductions in a
+// fixed order.
 #pragma once
 
 #include "core/ops.h"
@@ -11,7 +12,8 @@
 
 namespace ft::cpu {
 
-// Thread-local memory that only grows; `slot` keeps several apart. Growths are counted process-wide.
+// Thread-local memory that only grows; `slot` keeps several apart. Growths are counted
+// process-wide.
 void* workspace(int slot, size_t bytes);
 inline float* workspace_f32(int slot, int64_t count) {
   return static_cast<float*>(workspace(slot, static_cast<size_t>(count) * sizeof(float)));
@@ -42,7 +44,8 @@ inline void load(const Tensor& t, int64_t r, int64_t n, float* to) {
     std::memcpy(to, row<float>(t, r), static_cast<size_t>(n) * sizeof(float));
   } else {
     const uint16_t* from = reinterpret_cast<const uint16_t*>(row<bf16>(t, r));
-    for (int64_t i = 0; i < n; ++i) to[i] = std::bit_cast<float>(static_cast<uint32_t>(from[i]) << 16);
+    for (int64_t i = 0; i < n; ++i)
+      to[i] = std::bit_cast<float>(static_cast<uint32_t>(from[i]) << 16);
   }
 }
 inline void store(const Tensor& t, int64_t r, int64_t n, const float* from) {
@@ -54,9 +57,21 @@ inline void store(const Tensor& t, int64_t r, int64_t n, const float* from) {
   }
 }
 
-// exp(x) to about 2 ulp, written so that compilers vectorise it: 2^k times a polynomial (Cephes expf).
-inline float exp_f(float x) {
-  x = std::min(std::max(x, -87.3f), 88.7f);
+// Row kernels are compiled for AVX2 and for AVX-512 and chosen at load time. Only plain functions
+// take it: the body of an `omp parallel` is cut out before the clones are made. Sanitizers cannot
+// follow the resolver.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(FT_NO_CLONES) || \
+    !defined(__x86_64__)
+#define FT_VECTOR
+#else
+#define FT_VECTOR __attribute__((target_clones("avx512f", "default")))
+#endif
+#define FT_INLINE inline __attribute__((always_inline))
+
+// exp(x) to about 2 ulp, written so that compilers vectorise it: 2^k times a polynomial (Cephes
+// expf). 0 below the smallest normal number, infinity above the largest; NaN stays.
+FT_INLINE float exp_f(float value) {
+  const float x = std::min(std::max(value, -87.3f), 88.8f);
   const float k = std::nearbyint(x * 1.44269504088896341f);
   const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -66,29 +81,49 @@ inline float exp_f(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  return p * std::bit_cast<float>((static_cast<int32_t>(k) + 127) << 23);
+  // k reaches 128, whose power of two is no float: 2^127, doubled.
+  const float top = std::min(k, 127.0f);
+  const float power = std::bit_cast<float>((static_cast<int32_t>(top) + 127) << 23);
+  return value < -87.3f ? 0.0f : p * power * (1.0f + (k - top));
 }
-inline float sigmoid(float x) { return 1.0f / (1.0f + exp_f(-x)); }
-inline float silu(float x) { return x * sigmoid(x); }
-inline float silu_slope(float x) {
+FT_INLINE float sigmoid(float x) { return 1.0f / (1.0f + exp_f(-x)); }
+FT_INLINE float silu(float x) { return x * sigmoid(x); }
+FT_INLINE float silu_slope(float x) {
   const float s = sigmoid(x);
   return s * (1.0f + x * (1.0f - s));
 }
 
-// Tokens per block of a reduction over tokens: partial sums of fixed blocks are folded in order, so the result
-// does not depend on the number of threads.
+// Tokens per block of a reduction over tokens: partial sums of fixed blocks are folded in order, so
+// the result does not depend on the number of threads.
 inline constexpr int64_t kReduceBlock = 64;
 inline int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
-// out[i] (+)= sum over blocks of partial[block * n + i]
-inline void fold(const float* partial, int64_t blocks, int64_t n, Grad grad, float scale, float* out) {
+// out[i] (+)= scale * sum over blocks of partial[block * n + i]. Columns in strips, so that
+// partials are read in rows.
+inline void fold(const float* partial, int64_t blocks, int64_t n, Grad grad, float scale,
+                 float* out) {
+  constexpr int64_t kStrip = 256;
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; ++i) {
-    double sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) sum += partial[b * n + i];
-    const auto value = static_cast<float>(sum * scale);
-    out[i] = grad == Grad::Accumulate ? out[i] + value : value;
+  for (int64_t strip = 0; strip < blocks_of(n, kStrip); ++strip) {
+    const int64_t begin = strip * kStrip, width = std::min(kStrip, n - begin);
+    double sums[kStrip] = {};
+    for (int64_t b = 0; b < blocks; ++b)
+      for (int64_t i = 0; i < width; ++i) sums[i] += partial[b * n + begin + i];
+    for (int64_t i = 0; i < width; ++i) {
+      const auto value = static_cast<float>(sums[i] * scale);
+      float& to = out[begin + i];
+      to = grad == Grad::Accumulate ? to + value : value;
+    }
   }
+}
+
+// f(block, first token, one past the last) for each block of kReduceBlock tokens, blocks shared
+// among threads.
+template <class F>
+void for_blocks(int64_t tokens, F&& f) {
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < blocks_of(tokens, kReduceBlock); ++block)
+    f(block, block * kReduceBlock, std::min(tokens, (block + 1) * kReduceBlock));
 }
 
 // Slots of workspace().

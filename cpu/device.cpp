@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <utility>
 
 namespace ft::cpu {
 
@@ -37,6 +38,7 @@ int cores_for_this_rank() {
 }
 
 const char* instruction_set() {
+  if (__builtin_cpu_supports("avx512bf16")) return "AVX-512 with bf16";
   if (__builtin_cpu_supports("avx512f")) return "AVX-512";
   return __builtin_cpu_supports("avx2") ? "AVX2" : "SSE2";
 }
@@ -56,13 +58,18 @@ class CpuDevice : public Device {
   void* allocate(size_t bytes) override {
     const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
     void* memory = std::aligned_alloc(kAlign, std::max(padded, kAlign));
-    FT_CHECK(memory, "out of memory: {} bytes asked for on the CPU", bytes);
+    FT_CHECK(
+        memory,
+        "out of memory: {} bytes asked for on the CPU; use fewer ranks a node or a smaller model",
+        bytes);
     std::memset(memory, 0, padded);
     ++allocations_;
     return memory;
   }
   void release(void* memory) override { std::free(memory); }
-  void copy(void* to, const void* from, size_t bytes, Stream) override { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, size_t bytes, Stream) override {
+    std::memcpy(to, from, bytes);
+  }
   void synchronize(Stream) override {}
   int64_t memory_total() const override {
     return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
@@ -75,10 +82,13 @@ void* workspace(int slot, size_t bytes) {
   thread_local Buffer buffers[16];
   Buffer& b = buffers[slot];
   if (b.bytes < bytes) {
-    std::free(b.memory);
-    b.bytes = (bytes + kAlign - 1) / kAlign * kAlign;
-    b.memory = std::aligned_alloc(kAlign, b.bytes);
-    FT_CHECK(b.memory, "out of memory: {} bytes of workspace", bytes);
+    std::free(std::exchange(b.memory, nullptr));
+    b.bytes = 0;  // stays true when the next line fails
+    const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
+    b.memory = std::aligned_alloc(kAlign, padded);
+    FT_CHECK(b.memory,
+             "out of memory: {} bytes of workspace; use a smaller micro_batch or sequence", bytes);
+    b.bytes = padded;
     ++g_growths;
   }
   return b.memory;

@@ -3,6 +3,31 @@
 
 namespace ft::cpu {
 
+namespace {
+
+// u becomes u silu(scale g).
+FT_VECTOR void swiglu_row(const float* g, float* u, int64_t n, float scale) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) u[i] *= silu(scale * g[i]);
+}
+
+// g and u become their gradients.
+FT_VECTOR void swiglu_gradient(float* g, float* u, const float* dy, int64_t n, float scale) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = scale * g[i], s = sigmoid(x);
+    g[i] = dy[i] * u[i] * (s * (1.0f + x * (1.0f - s))) * scale;
+    u[i] = dy[i] * (x * s);
+  }
+}
+
+FT_VECTOR void add_scaled(float* y, const float* x, int64_t n, float scale) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
+}
+
+}  // namespace
+
 template <>
 void run(const ops::SwiGlu& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
@@ -11,8 +36,7 @@ void run(const ops::SwiGlu& op, Stream) {
     float *g = workspace_f32(kRowA, C), *u = workspace_f32(kRowB, C);
     load(op.gate, t, C, g);
     load(op.up, t, C, u);
-#pragma omp simd
-    for (int64_t i = 0; i < C; ++i) u[i] *= silu(op.gate_scale * g[i]);
+    swiglu_row(g, u, C, op.gate_scale);
     store(op.y, t, C, u);
   }
 }
@@ -26,13 +50,7 @@ void run(const ops::SwiGluGrad& op, Stream) {
     load(op.gate, t, C, g);
     load(op.up, t, C, u);
     load(op.dy, t, C, dy);
-#pragma omp simd
-    for (int64_t i = 0; i < C; ++i) {
-      const float s = op.gate_scale * g[i];
-      const float dup = dy[i] * silu(s);
-      g[i] = dy[i] * u[i] * silu_slope(s) * op.gate_scale;
-      u[i] = dup;
-    }
+    swiglu_gradient(g, u, dy, C, op.gate_scale);
     store(op.dgate, t, C, g);
     store(op.dup, t, C, u);
   }
@@ -46,7 +64,7 @@ void run(const ops::AddBias& op, Stream) {
   for (int64_t t = 0; t < T; ++t) {
     float* y = workspace_f32(kRowA, C);
     load(op.y, t, C, y);
-    for (int64_t i = 0; i < C; ++i) y[i] += op.scale * bias[i];
+    add_scaled(y, bias, C, op.scale);
     store(op.y, t, C, y);
   }
 }
@@ -55,33 +73,63 @@ template <>
 void run(const ops::AddBiasGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols(), blocks = blocks_of(T, kReduceBlock);
   float* partial = workspace_f32(kPartials, blocks * C);
-#pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; ++block) {
+  for_blocks(T, [&](int64_t block, int64_t begin, int64_t end) {
     float *dy = workspace_f32(kRowA, C), *sum = partial + block * C;
     std::fill_n(sum, C, 0.0f);
-    for (int64_t t = block * kReduceBlock; t < std::min(T, (block + 1) * kReduceBlock); ++t) {
+    for (int64_t t = begin; t < end; ++t) {
       load(op.dy, t, C, dy);
-      for (int64_t i = 0; i < C; ++i) sum[i] += dy[i];
+      add_scaled(sum, dy, C, 1.0f);
     }
-  }
+  });
   fold(partial, blocks, C, op.grad, op.scale, op.dbias.f32());
 }
 
 namespace {
 
-// Tensors of one dim are one row, so that threads share rows of either form.
+// Runs of at most kRun elements, numbered row by row, so that threads share tensors of one dim too.
+constexpr int64_t kRun = 16384;
 Tensor as_rows(const Tensor& t) { return t.dims == 2 ? t : t.view({1, t.size()}); }
 
-template <class To, class From>
-void copy_rows(const Tensor& y, const Tensor& x, double scale) {
-  const int64_t C = y.cols();
+// f(row, first column, columns) for each run.
+template <class F>
+void for_runs(const Tensor& y, F&& f) {
+  const int64_t C = y.cols(), per_row = blocks_of(C, kRun), runs = y.rows() * per_row;
 #pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < y.rows(); ++t) {
-    To* to = row<To>(y, t);
-    const From* from = row<From>(x, t);
-    for (int64_t i = 0; i < C; ++i)
-      to[i] = static_cast<To>(static_cast<float>(static_cast<double>(static_cast<float>(from[i])) * scale));
+  for (int64_t r = 0; r < runs; ++r) {
+    const int64_t begin = r % per_row * kRun;
+    f(r / per_row, begin, std::min(kRun, C - begin));
   }
+}
+
+void check_shapes(const char* what, const Tensor& y, const Tensor& x) {
+  FT_CHECK(y.rows() == x.rows() && y.cols() == x.cols(), "{} of [{}, {}] into [{}, {}]", what,
+           x.rows(), x.cols(), y.rows(), y.cols());
+}
+
+// fp64 takes part in copies and nowhere else: in double all the way, the others in float.
+template <class To, class From>
+void copy_run(To* to, const From* from, int64_t n, double scale) {
+  if constexpr (std::is_same_v<To, From>) {
+    if (scale == 1)
+      return static_cast<void>(std::memmove(to, from, static_cast<size_t>(n) * sizeof(To)));
+  }
+  if constexpr (std::is_same_v<To, double>) {
+    if constexpr (std::is_same_v<From, double>)
+      for (int64_t i = 0; i < n; ++i) to[i] = from[i] * scale;
+    else
+      for (int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(to_float(from[i])) * scale;
+  } else if constexpr (std::is_same_v<From, double>) {
+    for (int64_t i = 0; i < n; ++i) put(to[i], static_cast<float>(from[i] * scale));
+  } else {
+    const auto factor = static_cast<float>(scale);
+    for (int64_t i = 0; i < n; ++i) put(to[i], to_float(from[i]) * factor);
+  }
+}
+
+template <class F>
+void with_copied_type(Dtype dtype, F&& f) {
+  if (dtype == Dtype::F64) return f(double{});
+  with_type(dtype, f);
 }
 
 }  // namespace
@@ -89,38 +137,49 @@ void copy_rows(const Tensor& y, const Tensor& x, double scale) {
 template <>
 void run(const ops::Copy& op, Stream) {
   const Tensor y = as_rows(op.y), x = as_rows(op.x);
-  FT_CHECK(y.rows() == x.rows() && y.cols() == x.cols(), "copy of [{}, {}] into [{}, {}]", x.rows(), x.cols(),
-           y.rows(), y.cols());
-  with_type(y.dtype, [&](auto to) {
-    with_type(x.dtype, [&](auto from) { copy_rows<decltype(to), decltype(from)>(y, x, op.scale); });
+  check_shapes("copy", y, x);
+  with_copied_type(y.dtype, [&](auto to) {
+    with_copied_type(x.dtype, [&](auto from) {
+      for_runs(y, [&](int64_t r, int64_t begin, int64_t n) {
+        copy_run(row<decltype(to)>(y, r) + begin, row<decltype(from)>(x, r) + begin, n, op.scale);
+      });
+    });
   });
 }
 
 template <>
 void run(const ops::Add& op, Stream) {
   const Tensor y = as_rows(op.y), x = as_rows(op.x);
-  const int64_t C = y.cols();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < y.rows(); ++t) {
-    float *a = workspace_f32(kRowA, C), *b = workspace_f32(kRowB, C);
-    load(y, t, C, a);
-    load(x, t, C, b);
-    for (int64_t i = 0; i < C; ++i) a[i] += b[i];
-    store(y, t, C, a);
-  }
+  check_shapes("add", y, x);
+  for_runs(y, [&](int64_t r, int64_t begin, int64_t n) {
+    const Tensor to = y.columns(begin, begin + n), from = x.columns(begin, begin + n);
+    float *a = workspace_f32(kRowA, n), *b = workspace_f32(kRowB, n);
+    load(to, r, n, a);
+    load(from, r, n, b);
+    add_scaled(a, b, n, 1.0f);
+    store(to, r, n, a);
+  });
 }
 
 template <>
 void run(const ops::Fill& op, Stream) {
   const Tensor y = as_rows(op.y);
-  for (int64_t t = 0; t < y.rows(); ++t) {
-    switch (y.dtype) {
-      case Dtype::F32: std::fill_n(row<float>(y, t), y.cols(), static_cast<float>(op.value)); break;
-      case Dtype::BF16: std::fill_n(row<bf16>(y, t), y.cols(), bf16(static_cast<float>(op.value))); break;
-      case Dtype::F64: std::fill_n(row<double>(y, t), y.cols(), op.value); break;
-      case Dtype::I32: std::fill_n(row<int32_t>(y, t), y.cols(), static_cast<int32_t>(op.value)); break;
-      default: throw Error(fmt::format("fill does not take {}", name_of(y.dtype)));
-    }
+  const auto fill = [&](auto value) {
+    for_runs(y, [&](int64_t r, int64_t begin, int64_t n) {
+      std::fill_n(row<decltype(value)>(y, r) + begin, n, value);
+    });
+  };
+  switch (y.dtype) {
+    case Dtype::F32:
+      return fill(static_cast<float>(op.value));
+    case Dtype::BF16:
+      return fill(bf16(static_cast<float>(op.value)));
+    case Dtype::F64:
+      return fill(op.value);
+    case Dtype::I32:
+      return fill(static_cast<int32_t>(op.value));
+    default:
+      throw Error(fmt::format("fill does not take {}", name_of(y.dtype)));
   }
 }
 

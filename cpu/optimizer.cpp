@@ -11,10 +11,11 @@ constexpr int64_t kRun = 4096;
 // Calls f(pointer-offset, count) for each run in a fixed order of numbering; returns the number of runs.
 struct Runs {
   int64_t rows, cols, stride, per_row;
-  explicit Runs(const Tensor& t) {
-    const bool flat = t.dense();
-    rows = flat ? 1 : t.rows();
-    cols = flat ? t.size() : t.cols();
+  // `flat`: every tensor walked together is dense.
+  explicit Runs(const Tensor& t) : Runs(t, t.dense()) {}
+  Runs(const Tensor& t, bool flat) {
+    rows = flat || t.dims == 1 ? 1 : t.rows();
+    cols = flat || t.dims == 1 ? t.size() : t.cols();
     stride = flat ? 0 : t.stride[0];
     per_row = blocks_of(cols, kRun);
   }
@@ -85,7 +86,8 @@ void run(const ops::AdamW& op, Stream) {
   const auto rate = static_cast<float>(lr / correct1);
   const auto root = static_cast<float>(1 / std::sqrt(correct2));
   const float b1 = op.beta1, b2 = op.beta2, eps = op.eps;
-  const Runs runs(op.w);
+  const bool dense = op.w.dense() && op.m.dense() && op.v.dense() && op.g.dense() && (!op.compute || op.compute->dense());
+  const Runs runs(op.w, dense);
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < runs.count(); ++r) {
     float* w = op.w.f32() + runs.offset(r, op.w);

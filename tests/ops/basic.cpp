@@ -1,0 +1,266 @@
+// Gemm, norms, gates and SwiGLU against their twins in double; gradients against finite differences
+// of the twins; strided views, odd sizes, both dtypes. Copies, reductions, AdamW: basic_reduce.cpp.
+#include "tests/ops/cases.h"
+
+#include "cpu/common.h"
+#include "tests/reference/elementwise.h"
+#include "tests/reference/gemm.h"
+#include "tests/reference/norm.h"
+
+#include <limits>
+
+using namespace ft;
+using namespace ft::test;
+
+namespace {
+
+constexpr Dtype kBoth[] = {Dtype::F32, Dtype::BF16};
+
+template <class Op>
+void run(const Op& op) {
+  cpu::run(op, Stream{});
+}
+
+struct GemmCase {
+  int64_t M, N, K;
+  bool trans_a, trans_b, residual, accumulate;
+  float alpha;
+};
+
+void check_gemm(const GemmCase& c, Dtype in, Dtype out) {
+  INFO("gemm " << c.M << " " << c.N << " " << c.K << " trans " << c.trans_a << c.trans_b
+               << " residual " << c.residual << " accumulate " << c.accumulate << " " << name_of(in)
+               << " to " << name_of(out));
+  Buffer a(in, c.trans_a ? c.K : c.M, c.trans_a ? c.M : c.K, 3),
+      b(in, c.trans_b ? c.N : c.K, c.trans_b ? c.K : c.N, 5);
+  const Dtype other = out == Dtype::F32 ? Dtype::BF16 : Dtype::F32;
+  Buffer y(out, c.M, c.N, 7), r(other, c.M, c.N, 1);
+  a.random(1), b.random(2), y.random(3), r.random(4);
+  Vector added(static_cast<size_t>(c.M * c.N));
+  for (int64_t i = 0; i < c.M * c.N; ++i)
+    added[i] = (c.accumulate ? y.get(i) : 0) + (c.residual ? r.get(i) : 0);
+  const Vector want = reference::gemm({c.M, c.N, c.K, c.trans_a, c.trans_b, c.alpha}, a.values(),
+                                      b.values(), added);
+  run(ops::Gemm{.y = *y,
+                .a = *a,
+                .b = *b,
+                .trans_a = c.trans_a,
+                .trans_b = c.trans_b,
+                .alpha = c.alpha,
+                .residual = c.residual ? std::optional<In>(*r) : std::nullopt,
+                .grad = c.accumulate ? Grad::Accumulate : Grad::Overwrite});
+  check_close("y", y, want, tolerance(out));
+}
+
+}  // namespace
+
+TEST_CASE("gemm equals its twin in every form", "[gemm]") {
+  for (Dtype in : kBoth)
+    for (Dtype out : kBoth)
+      for (int form = 0; form < 16; ++form) {
+        const bool ta = form & 1, tb = form & 2, residual = form & 4, accumulate = form & 8;
+        check_gemm({5, 7, 11, ta, tb, residual, accumulate, 1.0f}, in, out);
+        check_gemm({1, 33, 19, ta, tb, residual, accumulate, -0.375f}, in, out);
+        check_gemm({37, 1, 1, ta, tb, residual, accumulate, 2.0f}, in, out);
+      }
+}
+
+TEST_CASE("gemm equals its twin across tile edges", "[gemm]") {
+  for (Dtype in : kBoth)
+    for (int form = 0; form < 4; ++form)
+      check_gemm({259, 300, 65, (form & 1) != 0, (form & 2) != 0, form == 1, form == 2, 0.5f}, in,
+                 Dtype::F32);
+}
+
+TEST_CASE("gemm may add its own output and refuses shapes that do not fit", "[gemm]") {
+  Buffer a(Dtype::BF16, 6, 8), b(Dtype::BF16, 9, 8), y(Dtype::BF16, 6, 9, 2);
+  a.random(1), b.random(2), y.random(3);
+  const Vector want = reference::gemm({6, 9, 8}, a.values(), b.values(), y.values());
+  run(ops::Gemm{.y = *y, .a = *a, .b = *b, .residual = *y});
+  check_close("y", y, want, kLoose);
+  CHECK_THROWS_AS(run(ops::Gemm{.y = *y, .a = *a, .b = *b, .trans_b = false}), Error);
+}
+
+TEST_CASE("gemm does not depend on the number of threads", "[gemm][threads]") {
+  for (Dtype in : kBoth)
+    for (auto [M, N, K] :
+         {std::array<int64_t, 3>{513, 700, 129}, {1, 1025, 768}, {300, 24, 512}, {256, 512, 2048}})
+      for (int form = 0; form < 4; ++form)
+        check_threads(fmt::format("gemm {} {} {} {} form {}", M, N, K, name_of(in), form), [&] {
+          const bool ta = form & 1, tb = form & 2;
+          Buffer a(in, ta ? K : M, ta ? M : K), b(in, tb ? N : K, tb ? K : N),
+              y(Dtype::F32, M, N, 4);
+          a.random(1), b.random(2), y.fill(0);
+          run(ops::Gemm{.y = *y, .a = *a, .b = *b, .trans_a = ta, .trans_b = tb});
+          return std::vector<Buffer>{y};
+        });
+}
+
+TEST_CASE("rms_norm and its gradient", "[norm]") {
+  for (Dtype dtype : kBoth)
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {3, 7}, {67, 5}, {2, 64}}) {
+      INFO(name_of(dtype) << " " << T << " x " << C);
+      Buffer x(Dtype::F32, T, C, 3), w(Dtype::F32, C), y(dtype, T, C, 2), rstd(Dtype::F32, T);
+      x.random(1, 0.7, 0.1), w.random(2, 0.2, 1);
+      const float eps = 1e-3f;
+      run(ops::RmsNorm{.y = *y, .rstd = *rstd, .x = *x, .w = *w, .eps = eps});
+      Vector inverse;
+      const Vector xv = x.values(), wv = w.values();
+      check_close("y", y, reference::rms_norm(xv, wv, eps, 1, &inverse), tolerance(dtype));
+      check_close("rstd", rstd, inverse, kTight);
+
+      Buffer dy(dtype, T, C, 1), bypass(Dtype::F32, T, C, 2), dx(Dtype::F32, T, C, 4),
+          dw(Dtype::F32, C);
+      dy.random(3), bypass.random(4), dw.fill(0.5);
+      run(ops::RmsNormGrad{
+          .dx = *dx, .dw = *dw, .dy = *dy, .x = *x, .rstd = *rstd, .w = *w, .dresidual = *bypass});
+      const Vector dyv = dy.values();
+      Vector want = differences(
+          [&](const Vector& v) { return dot(reference::rms_norm(v, wv, eps), dyv); }, xv);
+      for (int64_t i = 0; i < T * C; ++i) want[i] += bypass.get(i);
+      check_close("dx", dx, want, kTight);
+      want = differences([&](const Vector& v) { return dot(reference::rms_norm(xv, v, eps), dyv); },
+                         wv);
+      for (double& v : want) v += 0.5;
+      check_close("dw", dw, want, kTight);
+      run(ops::RmsNormGrad{.dx = *bypass,
+                           .dw = *dw,
+                           .dy = *dy,
+                           .x = *x,
+                           .rstd = *rstd,
+                           .w = *w,
+                           .dresidual = *bypass,
+                           .grad = Grad::Overwrite});
+      check_close("dx in place of dresidual", bypass.values(), dx.values(), 0);
+      for (double& v : want) v -= 0.5;
+      check_close("dw overwritten", dw, want, kTight);
+    }
+}
+
+namespace {
+
+// form 0: no norm; 1: norm after the gate; 2: norm before it
+void check_gated(Dtype dtype, int64_t T, int64_t C, int64_t groups, int form) {
+  INFO(name_of(dtype) << " " << T << " x " << C << " groups " << groups << " form " << form);
+  const reference::GatedNorm s{0.75, 1.5, 1e-3, groups, form == 2};
+  Buffer x(dtype, T, C, 3), z(dtype, T, C, 2), w(Dtype::F32, C), y(dtype, T, C, 1),
+      rstd(Dtype::F32, T, groups);
+  Buffer dy(dtype, T, C, 2), dx(dtype, T, C, 1), dz(dtype, T, C, 5), dw(Dtype::F32, C);
+  x.random(1), z.random(2, 2), w.random(3, 0.2, 1), dy.random(4), dw.fill(0.25);
+  std::optional<In> w_in, rstd_in;
+  std::optional<Out> rstd_out, dw_out;
+  if (form) w_in = *w, rstd_in = *rstd, rstd_out = *rstd, dw_out = *dw;
+  const float zs = 0.75f, os = 1.5f, eps = 1e-3f;
+  run(ops::GatedNorm{.y = *y,
+                     .x = *x,
+                     .z = *z,
+                     .rstd = rstd_out,
+                     .w = w_in,
+                     .z_scale = zs,
+                     .out_scale = os,
+                     .eps = eps,
+                     .groups = groups,
+                     .norm_before_gate = form == 2});
+  const Vector xv = x.values(), zv = z.values(), wv = form ? w.values() : Vector{},
+               dyv = dy.values();
+  Vector inverse;
+  check_close("y", y, reference::gated_norm(s, xv, zv, wv, &inverse), tolerance(dtype));
+  if (form) check_close("rstd", rstd, inverse, kTight);
+  run(ops::GatedNormGrad{.dx = *dx,
+                         .dz = *dz,
+                         .dy = *dy,
+                         .x = *x,
+                         .z = *z,
+                         .dw = dw_out,
+                         .rstd = rstd_in,
+                         .w = w_in,
+                         .z_scale = zs,
+                         .out_scale = os,
+                         .groups = groups,
+                         .norm_before_gate = form == 2});
+  const auto twin = [&](const Vector& a, const Vector& b, const Vector& c) {
+    return reference::gated_norm(s, a, b, c);
+  };
+  check_gradient(
+      "dx", dx, xv, dyv, [&](const Vector& v) { return twin(v, zv, wv); }, tolerance(dtype));
+  check_gradient(
+      "dz", dz, zv, dyv, [&](const Vector& v) { return twin(xv, v, wv); }, tolerance(dtype));
+  if (!form) return;
+  Vector want = differences([&](const Vector& v) { return dot(twin(xv, zv, v), dyv); }, wv);
+  for (double& v : want) v += 0.25;
+  check_close("dw", dw, want, kTight);
+}
+
+}  // namespace
+
+TEST_CASE("gated_norm and its gradient", "[norm]") {
+  for (Dtype dtype : kBoth)
+    for (int form = 0; form < 3; ++form) {
+      check_gated(dtype, 3, 12, 1, form);
+      check_gated(dtype, 3, 12, 3, form);
+      check_gated(dtype, 1, 5, 1, form);
+      check_gated(dtype, 66, 6, 2, form);
+    }
+}
+
+TEST_CASE("swiglu and its gradient", "[elementwise]") {
+  for (Dtype dtype : kBoth)
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {2, 37}}) {
+      INFO(name_of(dtype) << " " << T << " x " << C);
+      Buffer wide(dtype, T, 2 * C), y(dtype, T, C, 1), dy(dtype, T, C, 2), dgate(dtype, T, C, 3),
+          dup(dtype, T, C, 1);
+      wide.random(1, 3), dy.random(2);  // gate and up are column views of one projection
+      const Tensor gate = wide.tensor().columns(0, C), up = wide.tensor().columns(C, 2 * C);
+      Vector g, u;
+      for (int64_t i = 0; i < T * C; ++i) {
+        g.push_back(wide.get(i / C * 2 * C + i % C));
+        u.push_back(wide.get(i / C * 2 * C + C + i % C));
+      }
+      run(ops::SwiGlu{.y = *y, .gate = gate, .up = up, .gate_scale = 0.75f});
+      check_close("y", y, reference::swiglu(g, u, 0.75), tolerance(dtype));
+      run(ops::SwiGluGrad{
+          .dgate = *dgate, .dup = *dup, .dy = *dy, .gate = gate, .up = up, .gate_scale = 0.75f});
+      const Vector dyv = dy.values();
+      check_gradient(
+          "dgate", dgate, g, dyv, [&](const Vector& v) { return reference::swiglu(v, u, 0.75); },
+          tolerance(dtype));
+      check_gradient(
+          "dup", dup, u, dyv, [&](const Vector& v) { return reference::swiglu(g, v, 0.75); },
+          tolerance(dtype));
+    }
+}
+
+TEST_CASE("silu stays finite and exact at the ends", "[elementwise]") {
+  for (float x : {-1000.0f, -100.0f, -88.5f, -87.0f, 0.0f, 87.0f, 88.5f, 1000.0f}) {
+    CHECK(cpu::silu(x) == Approx(x / (1 + std::exp(-static_cast<double>(x)))).margin(1e-30));
+    CHECK(std::isfinite(cpu::silu_slope(x)));
+  }
+  CHECK(cpu::exp_f(88.5f) == Approx(std::exp(88.5)));
+  CHECK(cpu::exp_f(-std::numeric_limits<float>::infinity()) == 0);
+  CHECK(std::isinf(cpu::exp_f(100)));
+  CHECK(std::isnan(cpu::exp_f(std::nanf(""))));
+  double worst = 0;
+  for (int i = -8700; i <= 8850; ++i) {
+    const float x = static_cast<float>(i) * 0.01f;
+    const double exact = std::exp(static_cast<double>(x));
+    worst = std::max(worst, std::abs(cpu::exp_f(x) - exact) / exact);
+  }
+  CHECK(worst < 2.4e-7);
+}
+
+TEST_CASE("add_bias and its gradient", "[elementwise]") {
+  for (Dtype dtype : kBoth)
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {130, 3}}) {
+      Buffer y(dtype, T, C, 2), bias(Dtype::F32, C), dy(dtype, T, C, 1), dbias(Dtype::F32, C);
+      y.random(1), bias.random(2), dy.random(3), dbias.fill(1);
+      const Vector yv = y.values(), dyv = dy.values();
+      run(ops::AddBias{.y = *y, .bias = *bias, .scale = 0.5f});
+      check_close("y", y, reference::add_bias(yv, bias.values(), 0.5), tolerance(dtype));
+      run(ops::AddBiasGrad{.dbias = *dbias, .dy = *dy, .scale = 0.5f});
+      Vector want =
+          differences([&](const Vector& v) { return dot(reference::add_bias(yv, v, 0.5), dyv); },
+                      bias.values());
+      for (double& v : want) v += 1;
+      check_close("dbias", dbias, want, kTight);
+    }
+}
