@@ -11,6 +11,7 @@ struct TokenizeOptions {
   std::vector<std::string> inputs;   // files and folders; .gz and .zst are unpacked, .jsonl gives a document a line
   std::string out;                   // prefix: OUT.bin, OUT.idx, OUT.json
   std::string field = "text";        // of JSONL lines
+  std::vector<std::string> extensions = {};   // of files taken from folders, as "txt", before .gz or .zst; empty: all
 };
 
 void tokenize(const TokenizeOptions& options);

@@ -46,18 +46,15 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
   Cursor c = cursor;
   int64_t left = length + 1, empty = 0;
   while (left > 0) {
-    const int64_t document = document_at(c), size = set_.document_length(document), n = std::min(left, size - c.offset);
+    const int64_t document = document_at(c), size = set_.document_length(document);
+    const int64_t n = std::min(left, size - c.offset);
     if (n > 0) {
-      empty = 0;
       spans.push_back({document, c.offset, n, c.offset + n == size});
+      left -= n, c.offset += n, empty = 0;
       // The sample's last token is a label only: the next sample begins with it.
-      const int64_t inputs = left == n ? n - 1 : n;
-      left -= n;
-      c.offset += n;
-      cursor = c;
-      if (inputs < n) --cursor.offset;
+      if (left == 0) cursor = {c.epoch, c.document, c.offset - 1};
     } else {
-      FT_CHECK_CONFIG(++empty <= 2 * set_.documents() + 2, "{}: all documents are empty", set_.prefix());
+      FT_CHECK_CONFIG(++empty <= set_.documents() + 1, "{}: all documents are empty", set_.prefix());
     }
     if (c.offset >= size) next_document(c);
   }
@@ -65,7 +62,9 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
 }
 
 double SourceOrder::epochs(const Cursor& c) const {
-  return static_cast<double>(c.epoch) + static_cast<double>(c.document) / static_cast<double>(std::max<int64_t>(1, set_.documents()));
+  const auto size = static_cast<double>(std::max<int64_t>(1, set_.document_length(document_at(c))));
+  return static_cast<double>(c.epoch) + (static_cast<double>(c.document) + static_cast<double>(c.offset) / size) /
+                                            static_cast<double>(set_.documents());
 }
 
 }  // namespace ft

@@ -31,7 +31,7 @@ class SourceOrder {
   SourceOrder(const TokenSet& set, const std::string& name, uint64_t seed);
   // The next `length + 1` tokens as spans; the cursor moves on by `length`. Looks at lengths only.
   std::vector<Span> take(Cursor& cursor, int64_t length) const;
-  // Epochs done, as a fraction; counts documents.
+  // Epochs done, as a fraction of documents (not of tokens: that would need a sum over all lengths).
   double epochs(const Cursor& cursor) const;
 
  private:

@@ -28,7 +28,7 @@ class TokenSet {
   // Tokens [begin, begin + count) of a document, widened; throws on ids outside int32.
   void read(int64_t document, int64_t begin, int64_t count, int32_t* out) const;
   std::string dtype_name() const;                 // "uint16", "int32", ...
-  std::string identity() const;                   // lengths of both files and a hash of the .idx header and ends
+  std::string identity() const;                   // lengths of both files and hashes of 16 blocks of each
 
  private:
   struct Impl;
