@@ -12,7 +12,7 @@ namespace ft {
 struct TrainOptions {
   std::string config;
   std::vector<std::string> sets;
-  std::string resume = "auto";   // auto | none | a checkpoint's path
+  std::string resume = "auto";  // auto | none | a checkpoint's path
   bool dry_run = false;
 };
 int train(World& world, const TrainOptions& options);
@@ -20,7 +20,7 @@ int train(World& world, const TrainOptions& options);
 struct PlanOptions {
   std::string config;
   std::vector<std::string> sets;
-  int world = 0;                 // ranks; 0: as few as the layout needs
+  int world = 0;  // ranks; 0: as few as the layout needs
 };
 int plan(const PlanOptions& options);
 
@@ -37,7 +37,7 @@ struct GenerateOptions {
   std::vector<int64_t> prompt_ids;
   int64_t tokens = 200;
   double temperature = 1;
-  int64_t top_k = 0;             // 0: all
+  int64_t top_k = 0;  // 0: all
   double top_p = 1;
   uint64_t seed = 0;
   std::vector<std::string> sets;

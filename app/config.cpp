@@ -20,9 +20,12 @@ void describe(V& v, RunConfig& c) {
   v("directory", c.directory, "folder of all runs");
   v("seed", c.seed, "seed of starting values and data order", kCount);
   v("device", c.device, "where to compute", Choices{{"auto", "cpu", "cuda"}});
-  v("threads", c.threads, "threads of a rank; 0: cores divided by the ranks of the node", Range{0, 4096});
-  v("timeout", c.timeout, "seconds without an answer from another rank before the run ends", Range{1, 1e9});
-  v("stop_before", c.stop_before, "seconds after which the run saves and ends with exit code 75; 0: never", kCount);
+  v("threads", c.threads, "threads of a rank; 0: cores divided by the ranks of the node",
+    Range{0, 4096});
+  v("timeout", c.timeout, "seconds without an answer from another rank before the run ends",
+    Range{1, 1e9});
+  v("stop_before", c.stop_before,
+    "seconds after which the run saves and ends with exit code 75; 0: never", kCount);
 }
 template <class V>
 void describe(V& v, ParallelConfig& c) {
@@ -44,7 +47,8 @@ void describe(V& v, DataConfig& c) {
   v("sequence_length", c.sequence_length, "tokens of a sample", kCount);
   v("train", c.train, "sources, with weights");
   v("validation", c.validation, "validation sets");
-  v("isolate_documents", c.isolate_documents, "documents do not see each other: attention, positions, conv, state");
+  v("isolate_documents", c.isolate_documents,
+    "documents do not see each other: attention, positions, conv, state");
   v("tokenizer", c.tokenizer, "bytes, or what the token sets say");
 }
 template <class V>
@@ -53,8 +57,10 @@ void describe(V& v, TrainConfig& c) {
   v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks", kPositive);
   v("micro_batch", c.micro_batch, "sequences a rank computes at once", kPositive);
   v("precision", c.precision, "of matrices and activations", Choices{{"fp32", "bf16"}});
-  v("residual", c.residual, "of the residual stream; empty: as precision", Choices{{"", "fp32", "bf16"}});
-  v("recompute", c.recompute, "activations computed again in backward", Choices{{"auto", "none", "selective", "full"}});
+  v("residual", c.residual, "of the residual stream; empty: as precision",
+    Choices{{"", "fp32", "bf16"}});
+  v("recompute", c.recompute, "activations computed again in backward",
+    Choices{{"auto", "none", "selective", "full"}});
   v("deterministic", c.deterministic, "reductions in a fixed order; always so on CPUs");
   v("z_loss", c.z_loss, "weight of the squared log-normaliser", kNotNegative);
 }
@@ -70,7 +76,8 @@ void describe(V& v, OptimizerConfig& c) {
   v("lr", c.lr, "peak learning rate", kNotNegative);
   v("betas", c.betas, "decay of the two moments");
   v("eps", c.eps, "AdamW's epsilon", kNotNegative);
-  v("weight_decay", c.weight_decay, "of matrices; vectors and conv taps have none unless a group says so", kNotNegative);
+  v("weight_decay", c.weight_decay,
+    "of matrices; vectors and conv taps have none unless a group says so", kNotNegative);
   v("clip", c.clip, "largest global gradient norm; 0: no clipping", kNotNegative);
   v("state", c.state, "precision of the moments", Choices{{"fp32"}});
   v("groups", c.groups, "overrides by name; the last match wins");
@@ -109,14 +116,17 @@ namespace {
 // Calls f(name, section) for all sections but `model`, in the order of the file.
 template <class F>
 void for_sections(Config& c, F&& f) {
-  f("run", c.run), f("parallel", c.parallel), f("data", c.data), f("train", c.train), f("optimizer", c.optimizer);
-  f("schedule", c.schedule), f("validate", c.validate), f("checkpoint", c.checkpoint), f("guard", c.guard);
+  f("run", c.run), f("parallel", c.parallel), f("data", c.data), f("train", c.train),
+      f("optimizer", c.optimizer);
+  f("schedule", c.schedule), f("validate", c.validate), f("checkpoint", c.checkpoint),
+      f("guard", c.guard);
   f("log", c.log);
 }
 
 void check_values(const Config& c) {
-  FT_CHECK_CONFIG(c.optimizer.betas.size() == 2 && c.optimizer.betas[0] >= 0 && c.optimizer.betas[0] < 1 &&
-                      c.optimizer.betas[1] >= 0 && c.optimizer.betas[1] < 1,
+  FT_CHECK_CONFIG(c.optimizer.betas.size() == 2 && c.optimizer.betas[0] >= 0 &&
+                      c.optimizer.betas[0] < 1 && c.optimizer.betas[1] >= 0 &&
+                      c.optimizer.betas[1] < 1,
                   "optimizer.betas must be two numbers from 0 to below 1");
   for (const auto* sources : {&c.data.train, &c.data.validation})
     for (const DataSource& s : *sources)
@@ -154,7 +164,8 @@ Config load_config(const std::string& path, const std::vector<std::string>& sets
 
 Config parse_config(const std::string& text, const std::string& where) {
   OptionNode root = OptionNode::parse(text, where);
-  root.set("model.init_from=");   // all fields are written out: the folder the weights once came from may be gone
+  root.set("model.init_from=");  // all fields are written out: the folder the weights once came
+                                 // from may be gone
   return read_config(root, "", true);
 }
 
@@ -166,9 +177,11 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
   }
   const OptionNode section = root.at("model");
   for (const std::string& key : section.keys())
-    if (key != "linear") option_error(section.at(key), "only model.linear can be set here; the model says the rest");
+    if (key != "linear")
+      option_error(section.at(key), "only model.linear can be set here; the model says the rest");
   if (section.at("linear").present() && section.at("linear").scalar() != "bf16")
-    option_error(section.at("linear"), "model.linear: this build has ordinary linears only; expected bf16");
+    option_error(section.at("linear"),
+                 "model.linear: this build has ordinary linears only; expected bf16");
   Config c = read_config(root, "", false);
   c.model = model;
   return c;
@@ -176,21 +189,28 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
 
 void check_for_training(const Config& c, int ranks) {
   const auto& p = c.parallel;
-  FT_CHECK_CONFIG(p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 && !p.sequence,
-                  "parallel: this build trains with data parallelism only; set tensor, pipeline, context and "
-                  "virtual_stages to 1, zero to 0, sequence to false");
-  FT_CHECK_CONFIG(!c.checkpoint.async, "checkpoint.async: this build saves while training waits; set it to false");
+  FT_CHECK_CONFIG(
+      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
+          !p.sequence,
+      "parallel: this build trains with data parallelism only; set tensor, pipeline, context and "
+      "virtual_stages to 1, zero to 0, sequence to false");
+  FT_CHECK_CONFIG(!c.checkpoint.async,
+                  "checkpoint.async: this build saves while training waits; set it to false");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
-  FT_CHECK_CONFIG(!c.data.train.empty(), "data.train must name at least one source, e.g. [{{path: data/train}}]");
+  FT_CHECK_CONFIG(!c.data.train.empty(),
+                  "data.train must name at least one source, e.g. [{{path: data/train}}]");
   FT_CHECK_CONFIG(c.train.tokens > 0, "train.tokens must be given: how many tokens to train on");
   FT_CHECK_CONFIG(c.train.global_batch % ranks == 0,
-                  "train.global_batch = {} does not divide by {} data-parallel ranks; make it a multiple, or start "
-                  "another number of ranks", c.train.global_batch, ranks);
+                  "train.global_batch = {} does not divide by {} data-parallel ranks; make it a "
+                  "multiple, or start "
+                  "another number of ranks",
+                  c.train.global_batch, ranks);
   for (const auto* sources : {&c.data.train, &c.data.validation})
     for (const DataSource& s : *sources)
       for (const char* suffix : {".bin", ".idx"})
-        FT_CHECK_CONFIG(fs::exists(s.path + suffix), "{}{}: is missing; make it with falcon-train tokenize --out {}",
-                        s.path, suffix, s.path);
+        FT_CHECK_CONFIG(fs::exists(s.path + suffix),
+                        "{}{}: is missing; make it with falcon-train tokenize --out {}", s.path,
+                        suffix, s.path);
 }
 
 std::string config_text(const Config& config) {

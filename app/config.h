@@ -15,9 +15,9 @@ struct RunConfig {
   std::string name = "run", directory = "runs";
   uint64_t seed = 1234;
   std::string device = "auto";
-  int threads = 0;           // a rank; 0 = what the machine and the other ranks leave
-  double timeout = 600;      // seconds
-  int64_t stop_before = 0;   // seconds; 0 = never
+  int threads = 0;          // a rank; 0 = what the machine and the other ranks leave
+  double timeout = 600;     // seconds
+  int64_t stop_before = 0;  // seconds; 0 = never
 };
 
 struct ParallelConfig {
@@ -50,10 +50,10 @@ struct OptimizerConfig {
 };
 
 struct ScheduleConfig {
-  std::string type = "cosine";                // constant | linear | cosine | wsd
-  int64_t warmup = 0, decay = 0;              // tokens
+  std::string type = "cosine";    // constant | linear | cosine | wsd
+  int64_t warmup = 0, decay = 0;  // tokens
   double final_ratio = 0.1;
-  std::string decay_shape = "exponential";    // exponential | linear | cosine
+  std::string decay_shape = "exponential";  // exponential | linear | cosine
 };
 
 struct ValidateConfig {
@@ -66,7 +66,7 @@ struct CheckpointConfig {
 };
 
 struct GuardConfig {
-  std::string non_finite = "stop";            // stop | skip
+  std::string non_finite = "stop";  // stop | skip
 };
 
 struct LogConfig {
@@ -85,11 +85,11 @@ struct Config {
   CheckpointConfig checkpoint;
   GuardConfig guard;
   LogConfig log;
-  std::vector<std::string> notes;             // what the reader should tell the user once
+  std::vector<std::string> notes;  // what the reader should tell the user once
 };
 
-// Reads a YAML file with everything it extends, then applies "a.b.c=value" settings. Throws ConfigError
-// that names file, line, column, what was expected and the nearest known key.
+// Reads a YAML file with everything it extends, then applies "a.b.c=value" settings. Throws
+// ConfigError that names file, line, column, what was expected and the nearest known key.
 Config load_config(const std::string& path, const std::vector<std::string>& sets);
 
 // A resolved configuration as config_text wrote it; `where` names it in errors.

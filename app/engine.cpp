@@ -15,7 +15,9 @@ std::unique_ptr<Device> open_device(const RunConfig& run, int local_rank) {
 }
 
 Precision precision_of(const TrainConfig& train) {
-  const auto dtype = [](const std::string& name) { return name == "bf16" ? Dtype::BF16 : Dtype::F32; };
+  const auto dtype = [](const std::string& name) {
+    return name == "bf16" ? Dtype::BF16 : Dtype::F32;
+  };
   return {.compute = dtype(train.precision),
           .residual = dtype(train.residual.empty() ? train.precision : train.residual)};
 }
@@ -26,8 +28,11 @@ Recompute recompute_of(const std::string& name) {
 }
 
 Engine::Engine(Device& device, const Options& o)
-    : device_(device), memory_(device, o.is_virtual), model_(o.model, o.precision),
-      store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }), plan_(o.plan) {
+    : device_(device),
+      memory_(device, o.is_virtual),
+      model_(o.model, o.precision),
+      store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
+      plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
   model_.plan(memory_, o.plan);
   count(o.plan.training);
@@ -47,7 +52,7 @@ Tally Engine::count(bool backward) {
     model_.loss(c, 0, plan_.largest, Grad::Overwrite);
   }
   if (!backward) return c.tally;
-  Ctx once(device_, scratch_, false);   // the tally of one pass alone
+  Ctx once(device_, scratch_, false);  // the tally of one pass alone
   model_.forward(once, 0, plan_.largest);
   model_.backward(once, 0, plan_.largest);
   return once.tally;
@@ -56,12 +61,14 @@ Tally Engine::count(bool backward) {
 void Engine::load_folder(const std::string& hf_folder) {
   const SafetensorsFolder folder(hf_folder);
   store_.load([&](const Piece& piece, const Tensor& box) {
-    FT_CHECK_CONFIG(folder.contains(piece.name), "{}: tensor {} is missing; the model's configuration asks for it",
-                    hf_folder, piece.name);
+    FT_CHECK_CONFIG(folder.contains(piece.name),
+                    "{}: tensor {} is missing; the model's configuration asks for it", hf_folder,
+                    piece.name);
     const SafetensorsFile& file = folder.file_of(piece.name);
     FT_CHECK_CONFIG(file.info(piece.name).shape == piece.shape,
-                    "{}: tensor {} has shape [{}], the configuration asks for [{}]", hf_folder, piece.name,
-                    fmt::join(file.info(piece.name).shape, ", "), fmt::join(piece.shape, ", "));
+                    "{}: tensor {} has shape [{}], the configuration asks for [{}]", hf_folder,
+                    piece.name, fmt::join(file.info(piece.name).shape, ", "),
+                    fmt::join(piece.shape, ", "));
     int64_t width = 1;
     for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
     for (int64_t r = 0; r < piece.rows; ++r)
@@ -74,8 +81,8 @@ void Engine::load_folder(const std::string& hf_folder) {
 void Engine::load_checkpoint(const Checkpoint& checkpoint) {
   store_.load([&](const Piece& piece, const Tensor& box) {
     FT_CHECK(checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape,
-             "{}: tensor {} is missing or has another shape than the model's configuration", checkpoint.path(),
-             piece.name);
+             "{}: tensor {} is missing or has another shape than the model's configuration",
+             checkpoint.path(), piece.name);
     checkpoint.read(piece.name, piece.tensor_row, piece.tensor_col, box);
   });
   refresh_weights();
@@ -124,9 +131,11 @@ ModelSource open_model(const std::string& path) {
     FT_CHECK_CONFIG(newest.has_value(), "{}: the run has no complete checkpoint", path);
     chosen = *newest;
   }
-  FT_CHECK_CONFIG(fs::exists(fs::path(chosen) / "manifest.json"),
-                  "{}: neither a Hugging Face folder (config.json) nor a checkpoint (manifest.json) nor a run "
-                  "(checkpoints/)", path);
+  FT_CHECK_CONFIG(
+      fs::exists(fs::path(chosen) / "manifest.json"),
+      "{}: neither a Hugging Face folder (config.json) nor a checkpoint (manifest.json) nor a run "
+      "(checkpoints/)",
+      path);
   source.checkpoint = std::make_shared<Checkpoint>(chosen);
   const Config config = parse_config(source.checkpoint->state().at("config"), chosen);
   source.model = config.model;

@@ -1,5 +1,5 @@
-// A model ready to run on one rank: device, memory, parameters, scratch. Built the same way for a real run and,
-// with virtual memory, for the plan.
+// A model ready to run on one rank: device, memory, parameters, scratch. Built the same way for a
+// real run and, with virtual memory, for the plan.
 #pragma once
 
 #include "app/config.h"
@@ -18,7 +18,7 @@ namespace ft {
 
 std::unique_ptr<Device> open_device(const RunConfig& run, int local_rank);
 Precision precision_of(const TrainConfig& train);
-Recompute recompute_of(const std::string& name);   // "none", "selective", "full"
+Recompute recompute_of(const std::string& name);  // "none", "selective", "full"
 
 class Engine {
  public:
@@ -34,13 +34,13 @@ class Engine {
   // FLOPs, bytes and scratch of one pass over the largest micro-batch, counted without running.
   Tally count(bool backward);
 
-  void load_folder(const std::string& hf_folder);       // Hugging Face safetensors
-  void load_checkpoint(const Checkpoint& checkpoint);   // weights only
-  void refresh_weights();                               // after any change of master weights
+  void load_folder(const std::string& hf_folder);      // Hugging Face safetensors
+  void load_checkpoint(const Checkpoint& checkpoint);  // weights only
+  void refresh_weights();                              // after any change of master weights
   // Copies a batch to the device's buffers of a slot.
   Extent feed(int64_t slot, const Batch& batch);
   void set_inv_count(double valid_tokens);
-  double read(const Tensor& scalar);                    // an f32 or f64 device scalar
+  double read(const Tensor& scalar);  // an f32 or f64 device scalar
 
   Device& device() { return device_; }
   Memory& memory() { return memory_; }
@@ -56,12 +56,13 @@ class Engine {
   ModelPlan plan_;
 };
 
-// Model source of probe, generate, inspect: a Hugging Face folder, a checkpoint, or a run's folder (its newest one).
+// Model source of probe, generate, inspect: a Hugging Face folder, a checkpoint, or a run's folder
+// (its newest one).
 struct ModelSource {
   ModelConfig model;
-  std::string tokenizer;                  // as the run's configuration named it; empty when unknown
-  std::string folder;                     // Hugging Face, or empty
-  std::shared_ptr<Checkpoint> checkpoint; // or null
+  std::string tokenizer;  // as the run's configuration named it; empty when unknown
+  std::string folder;     // Hugging Face, or empty
+  std::shared_ptr<Checkpoint> checkpoint;  // or null
 };
 ModelSource open_model(const std::string& path);
 void load_weights(Engine& engine, const ModelSource& source);

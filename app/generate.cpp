@@ -13,18 +13,21 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t kEndOfDocument = 256;   // of the built-in byte tokenizer
+constexpr int64_t kEndOfDocument = 256;  // of the built-in byte tokenizer
 
 // Temperature, then the k likeliest, then the smallest set whose probability reaches p.
 int64_t sample(const std::vector<float>& logits, const GenerateOptions& o, uint64_t index) {
   std::vector<int64_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  const auto likelier = [&](int64_t a, int64_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
+  const auto likelier = [&](int64_t a, int64_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  };
   std::sort(order.begin(), order.end(), likelier);
   if (o.temperature <= 0) return order[0];
   size_t keep = o.top_k > 0 ? std::min(order.size(), static_cast<size_t>(o.top_k)) : order.size();
   std::vector<double> weight(keep);
-  for (size_t i = 0; i < keep; ++i) weight[i] = std::exp((logits[order[i]] - logits[order[0]]) / o.temperature);
+  for (size_t i = 0; i < keep; ++i)
+    weight[i] = std::exp((logits[order[i]] - logits[order[0]]) / o.temperature);
   double total = std::accumulate(weight.begin(), weight.end(), 0.0), sum = 0;
   if (o.top_p < 1) {
     for (size_t i = 0; i < keep; ++i)
@@ -45,25 +48,34 @@ int generate(const GenerateOptions& o) {
   const bool bytes = config.model.vocab_size == kEndOfDocument + 1;
   std::vector<int32_t> ids(o.prompt_ids.begin(), o.prompt_ids.end());
   if (ids.empty()) {
-    FT_CHECK_CONFIG(bytes, "--prompt works with the built-in byte tokenizer (vocabulary 257); this model has a "
-                    "vocabulary of {}: give token ids with --prompt-ids 1,2,3", config.model.vocab_size);
+    FT_CHECK_CONFIG(
+        bytes,
+        "--prompt works with the built-in byte tokenizer (vocabulary 257); this model has a "
+        "vocabulary of {}: give token ids with --prompt-ids 1,2,3",
+        config.model.vocab_size);
     for (unsigned char byte : o.prompt) ids.push_back(byte);
     if (ids.empty()) ids.push_back(kEndOfDocument);
   }
   for (int32_t id : ids)
-    FT_CHECK_CONFIG(id >= 0 && id < config.model.vocab_size, "--prompt-ids: {} is outside the vocabulary of {}", id,
+    FT_CHECK_CONFIG(id >= 0 && id < config.model.vocab_size,
+                    "--prompt-ids: {} is outside the vocabulary of {}", id,
                     config.model.vocab_size);
 
   const auto prompt = static_cast<int64_t>(ids.size()), capacity = prompt + o.tokens;
   const auto device = open_device(config.run, 0);
-  Engine engine(*device, {.model = config.model, .precision = precision_of(config.train),
-                          .plan = {.largest = {1, prompt}, .positions = capacity, .training = false}});
+  Engine engine(*device,
+                {.model = config.model,
+                 .precision = precision_of(config.train),
+                 .plan = {.largest = {1, prompt}, .positions = capacity, .training = false}});
   load_weights(engine, source);
   Model::Cache cache = engine.model().make_cache(engine.memory(), capacity);
   const Tensor out = engine.memory().make("inputs", Dtype::F32, {1, config.model.vocab_size});
   Ctx c = engine.context();
   std::vector<float> logits(static_cast<size_t>(config.model.vocab_size));
-  Batch batch{.sequences = 1, .length = prompt, .ids = ids, .labels = ids,
+  Batch batch{.sequences = 1,
+              .length = prompt,
+              .ids = ids,
+              .labels = ids,
               .docs = std::vector<int32_t>(ids.size(), 0)};
   if (bytes) std::fputs(o.prompt.c_str(), stdout);
   for (int64_t i = 0; i < o.tokens; ++i) {
@@ -77,7 +89,10 @@ int generate(const GenerateOptions& o) {
     else std::printf("%s%lld", i ? " " : "", static_cast<long long>(id));
     std::fflush(stdout);
     // The document began cache.length tokens before this one.
-    batch = {.sequences = 1, .length = 1, .ids = {static_cast<int32_t>(id)}, .labels = {Batch::kIgnore},
+    batch = {.sequences = 1,
+             .length = 1,
+             .ids = {static_cast<int32_t>(id)},
+             .labels = {Batch::kIgnore},
              .docs = {static_cast<int32_t>(-cache.length)}};
   }
   std::fputc('\n', stdout);

@@ -20,20 +20,24 @@ constexpr int64_t kSampleTokens = 64;
 
 void inspect_tokens(const std::string& prefix, bool verify) {
   const TokenSet set(prefix);
-  std::printf("token set %s\n  documents %lld\n  sequences %lld\n  tokens    %lld (%s)\n", prefix.c_str(),
-              static_cast<long long>(set.documents()), static_cast<long long>(set.sequences()),
-              static_cast<long long>(set.tokens()), set.dtype_name().c_str());
+  std::printf("token set %s\n  documents %lld\n  sequences %lld\n  tokens    %lld (%s)\n",
+              prefix.c_str(), static_cast<long long>(set.documents()),
+              static_cast<long long>(set.sequences()), static_cast<long long>(set.tokens()),
+              set.dtype_name().c_str());
   std::vector<int32_t> ids;
   int32_t highest = 0;
   for (int64_t d = 0; d < set.documents(); ++d) {
     if (!verify && d > 0) break;
-    const int64_t length = verify ? set.document_length(d) : std::min(set.document_length(d), kSampleTokens);
+    const int64_t length =
+        verify ? set.document_length(d) : std::min(set.document_length(d), kSampleTokens);
     ids.resize(static_cast<size_t>(length));
     set.read(d, 0, length, ids.data());
     for (int32_t id : ids) highest = std::max(highest, id);
   }
   if (verify) std::printf("  every token read; highest id %d\n", highest);
-  ids.resize(set.documents() > 0 ? static_cast<size_t>(std::min(set.document_length(0), kSampleTokens)) : 0);
+  ids.resize(set.documents() > 0
+                 ? static_cast<size_t>(std::min(set.document_length(0), kSampleTokens))
+                 : 0);
   if (!ids.empty()) set.read(0, 0, static_cast<int64_t>(ids.size()), ids.data());
   std::string sample, text;
   bool bytes = true;
@@ -54,7 +58,8 @@ void inspect_safetensors(const std::string& path) {
                 fmt::format("{}", fmt::join(info.shape, ", ")).c_str());
     elements += info.size();
   }
-  std::printf("%zu tensors, %lld elements\n", file.tensors().size(), static_cast<long long>(elements));
+  std::printf("%zu tensors, %lld elements\n", file.tensors().size(),
+              static_cast<long long>(elements));
 }
 
 void inspect_checkpoint(const std::string& path, bool verify) {
@@ -97,11 +102,14 @@ int inspect(const InspectOptions& o) {
   } else if (fs::exists(path / "config.json")) {
     const SafetensorsFolder folder(o.path);
     for (const std::string& name : folder.names())
-      std::printf("%-72s [%s]\n", name.c_str(),
-                  fmt::format("{}", fmt::join(folder.file_of(name).info(name).shape, ", ")).c_str());
+      std::printf(
+          "%-72s [%s]\n", name.c_str(),
+          fmt::format("{}", fmt::join(folder.file_of(name).info(name).shape, ", ")).c_str());
   } else {
-    throw ConfigError(fmt::format("{}: neither a token set (PATH.idx), a safetensors file, a checkpoint, a run nor a "
-                                  "Hugging Face folder", o.path));
+    throw ConfigError(fmt::format(
+        "{}: neither a token set (PATH.idx), a safetensors file, a checkpoint, a run nor a "
+        "Hugging Face folder",
+        o.path));
   }
   return 0;
 }

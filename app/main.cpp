@@ -1,4 +1,5 @@
-// Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal after saving.
+// Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal
+// after saving.
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/tokenize.h"
@@ -17,7 +18,8 @@ using namespace ft;
 constexpr int kUsage = 2;
 
 void add_sets(CLI::App* command, std::vector<std::string>& sets) {
-  command->add_option("--set", sets, "Override one setting, e.g. --set optimizer.lr=1e-3 (repeatable)")
+  command
+      ->add_option("--set", sets, "Override one setting, e.g. --set optimizer.lr=1e-3 (repeatable)")
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false)
       ->take_all();
@@ -25,7 +27,8 @@ void add_sets(CLI::App* command, std::vector<std::string>& sets) {
 
 // The whole command line. `run` becomes what the chosen command does.
 struct CommandLine {
-  CLI::App app{"Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) from one YAML file"};
+  CLI::App app{
+      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) from one YAML file"};
   TrainOptions train_options;
   PlanOptions plan_options;
   ProbeOptions probe_options;
@@ -48,9 +51,11 @@ struct CommandLine {
 
   void add_train() {
     auto* c = app.add_subcommand("train", "Pretrain a model");
-    c->footer("Example: mpirun -n 2 falcon-train train configs/quickstart.yaml --set optimizer.lr=1e-3");
+    c->footer(
+        "Example: mpirun -n 2 falcon-train train configs/quickstart.yaml --set optimizer.lr=1e-3");
     c->add_option("CONFIG", train_options.config, "YAML file");
-    c->add_option("--resume", train_options.resume, "auto (newest complete checkpoint of the run), none, or a path")
+    c->add_option("--resume", train_options.resume,
+                  "auto (newest complete checkpoint of the run), none, or a path")
         ->capture_default_str();
     c->add_flag("--dry-run", train_options.dry_run, "Stop after the plan");
     c->add_flag("--help-config", help_config, "Print every setting with type, default and meaning");
@@ -61,14 +66,17 @@ struct CommandLine {
           if (world.all().rank() == 0) std::fputs(config_help().c_str(), stdout);
           return 0;
         }
-        FT_CHECK_CONFIG(!train_options.config.empty(), "train: CONFIG is missing. Example: falcon-train train configs/quickstart.yaml");
+        FT_CHECK_CONFIG(
+            !train_options.config.empty(),
+            "train: CONFIG is missing. Example: falcon-train train configs/quickstart.yaml");
         return train(world, train_options);
       };
     });
   }
 
   void add_plan() {
-    auto* c = app.add_subcommand("plan", "Parameters, FLOPs and memory of a run, without running it");
+    auto* c =
+        app.add_subcommand("plan", "Parameters, FLOPs and memory of a run, without running it");
     c->footer("Example: falcon-train plan configs/falcon-h1-0.5b.yaml --world 8");
     c->add_option("CONFIG", plan_options.config, "YAML file")->required();
     c->add_option("--world", plan_options.world, "Number of ranks")->check(CLI::PositiveNumber);
@@ -77,11 +85,13 @@ struct CommandLine {
   }
 
   void add_tokenize() {
-    auto* c = app.add_subcommand("tokenize", "Text, JSONL and folders to a token set (.bin, .idx, .json)");
+    auto* c = app.add_subcommand("tokenize",
+                                 "Text, JSONL and folders to a token set (.bin, .idx, .json)");
     c->footer("Example: falcon-train tokenize books/ notes.jsonl.gz --out data/train");
     c->add_option("INPUT", tokenize_options.inputs, "Files and folders")->required();
     c->add_option("--out", tokenize_options.out, "Prefix of the files to write")->required();
-    c->add_option("--field", tokenize_options.field, "Field of JSONL lines that holds the text")->capture_default_str();
+    c->add_option("--field", tokenize_options.field, "Field of JSONL lines that holds the text")
+        ->capture_default_str();
     c->callback([this] {
       run = [this](World&) {
         tokenize(tokenize_options);
@@ -91,7 +101,8 @@ struct CommandLine {
   }
 
   void add_inspect() {
-    auto* c = app.add_subcommand("inspect", "What is this checkpoint, token set, safetensors file or run");
+    auto* c = app.add_subcommand("inspect",
+                                 "What is this checkpoint, token set, safetensors file or run");
     c->footer("Example: falcon-train inspect runs/quickstart/checkpoints/step-00000100 --verify");
     c->add_option("PATH", inspect_options.path, "File, folder or prefix")->required();
     c->add_flag("--verify", inspect_options.verify, "Read every byte and check it");
@@ -100,15 +111,26 @@ struct CommandLine {
 
   void add_generate() {
     auto* c = app.add_subcommand("generate", "Sample from a model");
-    c->footer("Example: falcon-train generate runs/quickstart --prompt \"The function\" --tokens 200 --temperature 0.8");
+    c->footer(
+        "Example: falcon-train generate runs/quickstart --prompt \"The function\" --tokens 200 "
+        "--temperature 0.8");
     GenerateOptions& o = generate_options;
     c->add_option("MODEL", o.model, "Run, checkpoint or Hugging Face folder")->required();
     c->add_option("--prompt", o.prompt, "Text to continue");
-    c->add_option("--prompt-ids", o.prompt_ids, "Token ids to continue, comma-separated")->delimiter(',');
-    c->add_option("--tokens", o.tokens, "Tokens to sample at most")->check(CLI::PositiveNumber)->capture_default_str();
-    c->add_option("--temperature", o.temperature, "0: always the likeliest")->check(CLI::NonNegativeNumber)->capture_default_str();
-    c->add_option("--top-k", o.top_k, "Only the K likeliest; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
-    c->add_option("--top-p", o.top_p, "Only the likeliest that together reach P")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    c->add_option("--prompt-ids", o.prompt_ids, "Token ids to continue, comma-separated")
+        ->delimiter(',');
+    c->add_option("--tokens", o.tokens, "Tokens to sample at most")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c->add_option("--temperature", o.temperature, "0: always the likeliest")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    c->add_option("--top-k", o.top_k, "Only the K likeliest; 0: all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    c->add_option("--top-p", o.top_p, "Only the likeliest that together reach P")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
     c->add_option("--seed", o.seed, "Seed of the sampling")->capture_default_str();
     add_sets(c, o.sets);
     c->callback([this] { run = [this](World&) { return generate(generate_options); }; });
@@ -116,10 +138,14 @@ struct CommandLine {
 
   void add_probe() {
     auto* c = app.add_subcommand("probe", "Logits, loss and gradients of a model on given tokens");
-    c->footer("Example: mpirun -n 2 falcon-train probe HF_DIR --tokens tokens.safetensors --out out.safetensors --gradients");
+    c->footer(
+        "Example: mpirun -n 2 falcon-train probe HF_DIR --tokens tokens.safetensors --out "
+        "out.safetensors --gradients");
     ProbeOptions& o = probe_options;
     c->add_option("MODEL", o.model, "Hugging Face folder, checkpoint or run")->required();
-    c->add_option("--tokens", o.tokens, "Safetensors file: input_ids [B, T], optional labels, document_ids")->required();
+    c->add_option("--tokens", o.tokens,
+                  "Safetensors file: input_ids [B, T], optional labels, document_ids")
+        ->required();
     c->add_option("--out", o.out, "Safetensors file to write")->required();
     c->add_flag("--gradients", o.gradients, "Also every parameter's gradient");
     c->add_flag("--hidden", o.hidden, "Also the residual stream after each layer");

@@ -1,4 +1,5 @@
-// probe: one forward (and backward) of a model on given tokens, to compare with another implementation.
+// probe: one forward (and backward) of a model on given tokens, to compare with another
+// implementation.
 #include "app/commands.h"
 #include "app/engine.h"
 #include "core/log.h"
@@ -21,22 +22,26 @@ Rows read_rows(const std::string& path, int64_t vocab) {
   const SafetensorsFile file(path);
   Rows rows;
   const auto& shape = file.info("input_ids").shape;
-  FT_CHECK_CONFIG(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, "{}: input_ids must be [B, T] with B, T >= 1",
-                  path);
+  FT_CHECK_CONFIG(shape.size() == 2 && shape[0] > 0 && shape[1] > 0,
+                  "{}: input_ids must be [B, T] with B, T >= 1", path);
   rows.B = shape[0], rows.T = shape[1];
   rows.ids = file.read_i64("input_ids");
   const auto optional = [&](const char* name, std::vector<int64_t>& into) {
     if (!file.contains(name)) return;
-    FT_CHECK_CONFIG(file.info(name).shape == shape, "{}: {} must have the shape of input_ids", path, name);
+    FT_CHECK_CONFIG(file.info(name).shape == shape, "{}: {} must have the shape of input_ids", path,
+                    name);
     into = file.read_i64(name);
   };
   optional("labels", rows.labels);
   optional("document_ids", rows.documents);
   for (size_t i = 0; i < rows.ids.size(); ++i)
-    FT_CHECK_CONFIG(rows.ids[i] >= 0 && rows.ids[i] < vocab, "{}: input_ids[{}, {}] = {} is outside the vocabulary of {}",
-                    path, static_cast<int64_t>(i) / rows.T, static_cast<int64_t>(i) % rows.T, rows.ids[i], vocab);
+    FT_CHECK_CONFIG(rows.ids[i] >= 0 && rows.ids[i] < vocab,
+                    "{}: input_ids[{}, {}] = {} is outside the vocabulary of {}", path,
+                    static_cast<int64_t>(i) / rows.T, static_cast<int64_t>(i) % rows.T, rows.ids[i],
+                    vocab);
   for (int64_t label : rows.labels)
-    FT_CHECK_CONFIG(label < vocab, "{}: label {} is outside the vocabulary of {}", path, label, vocab);
+    FT_CHECK_CONFIG(label < vocab, "{}: label {} is outside the vocabulary of {}", path, label,
+                    vocab);
   return rows;
 }
 
@@ -77,20 +82,26 @@ void sum_over_ranks(Group& group, float* data, int64_t n) {
 int probe(World& world, const ProbeOptions& options) {
   const ModelSource source = open_model(options.model);
   const Config config = probe_config(source.model, options.sets);
-  const Mesh mesh = Mesh::build(world, config.parallel.tensor, config.parallel.pipeline, config.parallel.context);
+  const Mesh mesh =
+      Mesh::build(world, config.parallel.tensor, config.parallel.pipeline, config.parallel.context);
   Group& data = *mesh.data;
   const Rows rows = read_rows(options.tokens, config.model.vocab_size);
-  const int64_t V = config.model.vocab_size, d = config.model.hidden_size, L = config.model.num_hidden_layers;
+  const int64_t V = config.model.vocab_size, d = config.model.hidden_size,
+                L = config.model.num_hidden_layers;
 
   const auto device = open_device(config.run, world.local_rank());
-  Engine engine(*device, {.model = config.model, .precision = precision_of(config.train),
-                          .plan = {.largest = {1, rows.T}, .recompute = recompute_of(config.train.recompute),
-                                   .positions = rows.T, .z_loss = static_cast<float>(config.train.z_loss),
+  Engine engine(*device, {.model = config.model,
+                          .precision = precision_of(config.train),
+                          .plan = {.largest = {1, rows.T},
+                                   .recompute = recompute_of(config.train.recompute),
+                                   .positions = rows.T,
+                                   .z_loss = static_cast<float>(config.train.z_loss),
                                    .training = true}});
   load_weights(engine, source);
 
   std::vector<Batch> batches;
-  for (int64_t row = data.rank(); row < rows.B; row += data.size()) batches.push_back(one_row(rows, row));
+  for (int64_t row = data.rank(); row < rows.B; row += data.size())
+    batches.push_back(one_row(rows, row));
   int64_t valid = 0;
   for (const Batch& batch : batches) valid += batch.valid;
   valid = all_sum(data, valid);
@@ -116,7 +127,8 @@ int probe(World& world, const ProbeOptions& options) {
     else engine.model().loss(c, 0, extent, c.grad);
   }
   if (!batches.empty()) loss = engine.read(engine.model().loss_sum());
-  *out.add("loss", {1}) = valid > 0 ? static_cast<float>(all_sum(data, loss) / static_cast<double>(valid)) : 0.0f;
+  *out.add("loss", {1}) =
+      valid > 0 ? static_cast<float>(all_sum(data, loss) / static_cast<double>(valid)) : 0.0f;
   for (size_t t = 0; t < out.data.size(); ++t)
     if (out.tensors[t].name != "loss")
       sum_over_ranks(data, out.data[t].data(), static_cast<int64_t>(out.data[t].size()));
@@ -130,15 +142,15 @@ int probe(World& world, const ProbeOptions& options) {
       for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
       const Tensor from = box(p.grad, piece);
       for (int64_t r = 0; r < piece.rows; ++r)
-        device->copy(to + (piece.tensor_row + r) * width + piece.tensor_col, from.f32() + r * from.stride[0],
-                     static_cast<size_t>(piece.cols) * 4, {});
+        device->copy(to + (piece.tensor_row + r) * width + piece.tensor_col,
+                     from.f32() + r * from.stride[0], static_cast<size_t>(piece.cols) * 4, {});
     });
     device->synchronize({});
   }
   if (world.all().rank() == 0) {
     write_safetensors(options.out, out.tensors);
-    log_info("loss {:.6f} over {} labels; {} tensors written to {}", *out.data[1 + hidden.size()].data(), valid,
-             out.tensors.size(), options.out);
+    log_info("loss {:.6f} over {} labels; {} tensors written to {}",
+             *out.data[1 + hidden.size()].data(), valid, out.tensors.size(), options.out);
   }
   return 0;
 }

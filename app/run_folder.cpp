@@ -16,7 +16,9 @@ using nlohmann::json;
 
 namespace {
 
-json number(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }   // strict JSON has no NaN
+json number(double value) {
+  return std::isfinite(value) ? json(value) : json(nullptr);
+}  // strict JSON has no NaN
 
 // The lines of a metrics file up to and with `step`.
 std::string lines_until(const std::string& path, int64_t step) {
@@ -43,11 +45,13 @@ std::string step_line(const StepRecord& r) {
                             : rate >= 1e4 ? fmt::format("{:.1f}k", rate * 1e-3)
                                           : fmt::format("{:.0f}", rate);
   constexpr double kGiB = 1024.0 * 1024 * 1024;
-  return fmt::format("step {:>5}/{}  {:.1f}%  loss {:.4f}  grad {:.2f}  lr {:.2e}  {} tok/s  step {:.2f}s  eta {}  "
-                     "mem {:.2f}/{:.1f} GiB{}",
-                     r.step, r.steps, 100.0 * static_cast<double>(r.step) / static_cast<double>(r.steps), r.loss,
-                     r.grad_norm, r.lr, speed, r.seconds, duration(r.eta), static_cast<double>(r.memory) / kGiB,
-                     static_cast<double>(r.memory_total) / kGiB, r.skipped ? "  skipped: not finite" : "");
+  return fmt::format(
+      "step {:>5}/{}  {:.1f}%  loss {:.4f}  grad {:.2f}  lr {:.2e}  {} tok/s  step {:.2f}s  eta {} "
+      " "
+      "mem {:.2f}/{:.1f} GiB{}",
+      r.step, r.steps, 100.0 * static_cast<double>(r.step) / static_cast<double>(r.steps), r.loss,
+      r.grad_norm, r.lr, speed, r.seconds, duration(r.eta), static_cast<double>(r.memory) / kGiB,
+      static_cast<double>(r.memory_total) / kGiB, r.skipped ? "  skipped: not finite" : "");
 }
 
 RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step)
@@ -67,15 +71,23 @@ void RunFolder::line(const std::string& text) {
 }
 
 void RunFolder::add(const StepRecord& r) {
-  json object = {{"step", r.step}, {"tokens", r.tokens}, {"loss", number(r.loss)}, {"grad_norm", number(r.grad_norm)},
-                 {"lr", r.lr}, {"step_seconds", r.seconds}, {"tokens_per_second", r.tokens_per_second},
-                 {"memory_bytes", r.memory}, {"skipped", r.skipped}, {"source_tokens", r.per_source},
+  json object = {{"step", r.step},
+                 {"tokens", r.tokens},
+                 {"loss", number(r.loss)},
+                 {"grad_norm", number(r.grad_norm)},
+                 {"lr", r.lr},
+                 {"step_seconds", r.seconds},
+                 {"tokens_per_second", r.tokens_per_second},
+                 {"memory_bytes", r.memory},
+                 {"skipped", r.skipped},
+                 {"source_tokens", r.per_source},
                  {"source_epochs", r.epochs}};
   line(object.dump());
 }
 
 void RunFolder::add_validation(int64_t step, const std::string& set, double loss, int64_t tokens) {
-  line(json{{"step", step}, {"validation", set}, {"loss", number(loss)}, {"tokens", tokens}}.dump());
+  line(
+      json{{"step", step}, {"validation", set}, {"loss", number(loss)}, {"tokens", tokens}}.dump());
 }
 
 }  // namespace ft

@@ -26,7 +26,8 @@ namespace {
 
 constexpr int32_t kEndOfDocument = 256;
 constexpr int64_t kVocab = 257;
-constexpr size_t kLongestSequence = size_t{1} << 24;   // longer documents become several sequences: memory stays bounded
+constexpr size_t kLongestSequence =
+    size_t{1} << 24;  // longer documents become several sequences: memory stays bounded
 
 std::string extension_of(const std::string& path) {
   const std::string dotted = fs::path(unpacked_name(path)).extension().string();
@@ -36,14 +37,19 @@ std::string extension_of(const std::string& path) {
 // Files of a folder, sorted; not those that this command writes.
 std::vector<std::string> files_of(const std::string& folder, const TokenizeOptions& o) {
   std::vector<fs::path> written;
-  for (const char* end : {".bin", ".idx", ".json"}) written.push_back(fs::weakly_canonical(o.out + end));
+  for (const char* end : {".bin", ".idx", ".json"})
+    written.push_back(fs::weakly_canonical(o.out + end));
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string path = entry.path().string();
-    const auto wanted = [&](const std::string& e) { return extension_of(path) == (e.starts_with('.') ? e.substr(1) : e); };
+    const auto wanted = [&](const std::string& e) {
+      return extension_of(path) == (e.starts_with('.') ? e.substr(1) : e);
+    };
     if (!entry.is_regular_file()) continue;
-    if (!o.extensions.empty() && std::none_of(o.extensions.begin(), o.extensions.end(), wanted)) continue;
-    if (std::count(written.begin(), written.end(), fs::weakly_canonical(path)) == 0) files.push_back(path);
+    if (!o.extensions.empty() && std::none_of(o.extensions.begin(), o.extensions.end(), wanted))
+      continue;
+    if (std::count(written.begin(), written.end(), fs::weakly_canonical(path)) == 0)
+      files.push_back(path);
   }
   std::sort(files.begin(), files.end());
   FT_CHECK_CONFIG(!files.empty(), "{}: the folder holds no files{}", folder,
@@ -56,7 +62,8 @@ std::vector<std::string> all_files(const TokenizeOptions& o) {
   for (const std::string& input : o.inputs) {
     try {
       FT_CHECK_CONFIG(fs::exists(input), "{}: no such file or folder", input);
-      const auto found = fs::is_directory(input) ? files_of(input, o) : std::vector<std::string>{input};
+      const auto found =
+          fs::is_directory(input) ? files_of(input, o) : std::vector<std::string>{input};
       files.insert(files.end(), found.begin(), found.end());
     } catch (const fs::filesystem_error& e) {
       throw ConfigError(fmt::format("{}: cannot be read: {}", input, e.what()));
@@ -109,9 +116,10 @@ class Progress {
     const auto now = Clock::now();
     if (!terminal_ || now - shown_ < std::chrono::milliseconds(250)) return;
     shown_ = now;
-    const double seconds = std::chrono::duration<double>(now - begin_).count(), mega = static_cast<double>(writer.bytes) / 1e6;
-    fmt::print(stderr, "\r\033[K{} of {} files, {} documents, {:.1f} MB, {:.1f} MB/s", done, files_, writer.documents, mega,
-               mega / std::max(seconds, 1e-3));
+    const double seconds = std::chrono::duration<double>(now - begin_).count(),
+                 mega = static_cast<double>(writer.bytes) / 1e6;
+    fmt::print(stderr, "\r\033[K{} of {} files, {} documents, {:.1f} MB, {:.1f} MB/s", done, files_,
+               writer.documents, mega, mega / std::max(seconds, 1e-3));
     std::fflush(stderr);
   }
 
@@ -122,7 +130,8 @@ class Progress {
   Clock::time_point begin_ = Clock::now(), shown_{};
 };
 
-void add_line(const std::string& file, int64_t number, std::string_view line, const std::string& field, ByteWriter& writer) {
+void add_line(const std::string& file, int64_t number, std::string_view line,
+              const std::string& field, ByteWriter& writer) {
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
   json object;
   try {
@@ -130,17 +139,20 @@ void add_line(const std::string& file, int64_t number, std::string_view line, co
   } catch (const json::exception& e) {
     throw ConfigError(fmt::format("{}:{}: is no JSON: {}", file, number, e.what()));
   }
-  FT_CHECK_CONFIG(object.is_object(), "{}:{}: expected a JSON object, found {}", file, number, object.type_name());
+  FT_CHECK_CONFIG(object.is_object(), "{}:{}: expected a JSON object, found {}", file, number,
+                  object.type_name());
   const auto text = object.find(field);
-  FT_CHECK_CONFIG(text != object.end() && text->is_string(), "{}:{}: the object has no text in \"{}\"; --field names another",
-                  file, number, field);
+  FT_CHECK_CONFIG(text != object.end() && text->is_string(),
+                  "{}:{}: the object has no text in \"{}\"; --field names another", file, number,
+                  field);
   writer.add(text->get_ref<const std::string&>());
   writer.end_document();
 }
 
-void add_lines(const std::string& path, const std::string& field, ByteWriter& writer, const std::function<void()>& show) {
+void add_lines(const std::string& path, const std::string& field, ByteWriter& writer,
+               const std::function<void()>& show) {
   TextFile file(path);
-  std::string rest;   // of a line that a piece cut
+  std::string rest;  // of a line that a piece cut
   int64_t number = 0;
   for (auto piece = file.read(); !piece.empty(); piece = file.read()) {
     for (size_t end = piece.find('\n'); end != std::string_view::npos; end = piece.find('\n')) {
@@ -159,7 +171,8 @@ void add_lines(const std::string& path, const std::string& field, ByteWriter& wr
 }  // namespace
 
 void tokenize(const TokenizeOptions& o) {
-  FT_CHECK_CONFIG(!o.out.empty() && o.out.back() != '/', "--out \"{}\": expected a prefix such as data/train", o.out);
+  FT_CHECK_CONFIG(!o.out.empty() && o.out.back() != '/',
+                  "--out \"{}\": expected a prefix such as data/train", o.out);
   const auto files = all_files(o);
   ByteWriter writer(o.out);
   {
@@ -175,12 +188,18 @@ void tokenize(const TokenizeOptions& o) {
       writer.end_document();
     }
   }
-  FT_CHECK_CONFIG(writer.documents > 0, "{}: the inputs hold no documents; nothing is written", o.out);
+  FT_CHECK_CONFIG(writer.documents > 0, "{}: the inputs hold no documents; nothing is written",
+                  o.out);
   writer.finish();
-  const json about = {{"tokenizer", "bytes"}, {"vocab_size", kVocab}, {"end_of_document", kEndOfDocument},
-                      {"documents", writer.documents}, {"tokens", writer.tokens}, {"bytes", writer.bytes}};
+  const json about = {{"tokenizer", "bytes"},
+                      {"vocab_size", kVocab},
+                      {"end_of_document", kEndOfDocument},
+                      {"documents", writer.documents},
+                      {"tokens", writer.tokens},
+                      {"bytes", writer.bytes}};
   write_text(o.out + ".json", about.dump(2) + "\n");
-  log_info("{}: {} documents, {} tokens from {} files", o.out, writer.documents, writer.tokens, files.size());
+  log_info("{}: {} documents, {} tokens from {} files", o.out, writer.documents, writer.tokens,
+           files.size());
 }
 
 }  // namespace ft

@@ -1,5 +1,5 @@
-// tokenize: text, JSONL and folders to a token set, with the built-in byte tokenizer: a byte is its own id, 256 ends a
-// document, the vocabulary is 257.
+// tokenize: text, JSONL and folders to a token set, with the built-in byte tokenizer: a byte is its
+// own id, 256 ends a document, the vocabulary is 257.
 #pragma once
 
 #include <string>
@@ -8,10 +8,12 @@
 namespace ft {
 
 struct TokenizeOptions {
-  std::vector<std::string> inputs;   // files and folders; .gz and .zst are unpacked, .jsonl gives a document a line
-  std::string out;                   // prefix: OUT.bin, OUT.idx, OUT.json
-  std::string field = "text";        // of JSONL lines
-  std::vector<std::string> extensions = {};   // of files taken from folders, as "txt", before .gz or .zst; empty: all
+  std::vector<std::string>
+      inputs;       // files and folders; .gz and .zst are unpacked, .jsonl gives a document a line
+  std::string out;  // prefix: OUT.bin, OUT.idx, OUT.json
+  std::string field = "text";  // of JSONL lines
+  std::vector<std::string> extensions =
+      {};  // of files taken from folders, as "txt", before .gz or .zst; empty: all
 };
 
 void tokenize(const TokenizeOptions& options);

@@ -14,11 +14,14 @@ namespace {
 
 constexpr int kSavedOnSignal = 75;
 
-std::optional<std::string> checkpoint_to_resume(World& world, const TrainOptions& options, const std::string& folder) {
+std::optional<std::string> checkpoint_to_resume(World& world, const TrainOptions& options,
+                                                const std::string& folder) {
   std::string chosen;
   if (options.resume == "auto") {
     if (world.all().rank() == 0)
-      chosen = newest_checkpoint(folder, [](const std::string& text) { log_warn("{}", text); }).value_or("");
+      chosen = newest_checkpoint(folder, [](const std::string& text) {
+                 log_warn("{}", text);
+               }).value_or("");
     chosen = broadcast_text(world.all(), chosen, 0);
   } else if (options.resume != "none") {
     chosen = options.resume;
@@ -29,8 +32,11 @@ std::optional<std::string> checkpoint_to_resume(World& world, const TrainOptions
 class Loop {
  public:
   Loop(World& world, const Config& config, const TrainOptions& options)
-      : world_(world), config_(config), path_(config.run.directory + "/" + config.run.name),
-        checkpoints_(path_ + "/checkpoints"), trainer_(world, config) {
+      : world_(world),
+        config_(config),
+        path_(config.run.directory + "/" + config.run.name),
+        checkpoints_(path_ + "/checkpoints"),
+        trainer_(world, config) {
     const auto from = checkpoint_to_resume(world, options, checkpoints_);
     trainer_.start(from);
     if (chief()) {
@@ -48,11 +54,14 @@ class Loop {
       StepRecord r = trainer_.step();
       report(r);
       const bool last = r.step == r.steps;
-      if (config_.validate.every > 0 && (last || r.step % config_.validate.every == 0)) validate(r.step, last);
+      if (config_.validate.every > 0 && (last || r.step % config_.validate.every == 0))
+        validate(r.step, last);
       const bool stop = stop_requested(world_.all()) || out_of_time();
-      if (last || stop || (config_.checkpoint.every > 0 && r.step % config_.checkpoint.every == 0)) save(last || stop);
+      if (last || stop || (config_.checkpoint.every > 0 && r.step % config_.checkpoint.every == 0))
+        save(last || stop);
       if (stop && !last) {
-        if (chief()) log_info("stopped by a signal or run.stop_before after step {}; saved", r.step);
+        if (chief())
+          log_info("stopped by a signal or run.stop_before after step {}; saved", r.step);
         return kSavedOnSignal;
       }
     }
@@ -75,7 +84,8 @@ class Loop {
     r.eta = average_ * static_cast<double>(r.steps - r.step);
     if (!chief()) return;
     folder_->add(r);
-    if (r.step % std::max<int64_t>(config_.log.every, 1) == 0 || r.step == r.steps) log_info("{}", step_line(r));
+    if (r.step % std::max<int64_t>(config_.log.every, 1) == 0 || r.step == r.steps)
+      log_info("{}", step_line(r));
   }
 
   void validate(int64_t step, bool last) {
@@ -85,18 +95,23 @@ class Loop {
       folder_->add_validation(step, set.name, loss, tokens);
       log_info("validation {}: loss {:.4f} over {} tokens", set.name, loss, tokens);
       if (last)
-        log_info("validation {}: a model that knows only how often each token occurs would reach {:.4f}", set.name,
-                 unigram_entropy(set, config_.data, config_.model.vocab_size, config_.validate.sequences));
+        log_info(
+            "validation {}: a model that knows only how often each token occurs would reach {:.4f}",
+            set.name,
+            unigram_entropy(set, config_.data, config_.model.vocab_size,
+                            config_.validate.sequences));
     }
   }
 
-  // A full disk must not end the run: the error is logged, older checkpoints stay. At the end it does matter.
+  // A full disk must not end the run: the error is logged, older checkpoints stay. At the end it
+  // does matter.
   void save(bool must) {
     try {
       trainer_.save(checkpoints_);
     } catch (const Error& error) {
       if (must) throw;
-      if (chief()) log_error("checkpoint of step {} was not saved: {}", trainer_.steps_done(), error.what());
+      if (chief())
+        log_error("checkpoint of step {} was not saved: {}", trainer_.steps_done(), error.what());
       return;
     }
     if (chief())

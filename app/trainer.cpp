@@ -17,27 +17,37 @@ Config resolve(Config config) {
 }
 
 Engine::Options engine_options(const Config& config, bool is_virtual) {
-  return {.model = config.model, .precision = precision_of(config.train),
+  return {.model = config.model,
+          .precision = precision_of(config.train),
           .plan = {.largest = {config.train.micro_batch, config.data.sequence_length},
                    .recompute = recompute_of(config.train.recompute),
                    .positions = config.data.sequence_length,
-                   .z_loss = static_cast<float>(config.train.z_loss), .training = true},
+                   .z_loss = static_cast<float>(config.train.z_loss),
+                   .training = true},
           .is_virtual = is_virtual};
 }
 
 Trainer::Trainer(World& world, const Config& config)
-    : world_(world), config_(config),
-      mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline, config.parallel.context)),
-      device_(open_device(config.run, world.local_rank())), engine_(*device_, engine_options(config, false)),
-      loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(), mesh_.data->size()) {
+    : world_(world),
+      config_(config),
+      mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline,
+                        config.parallel.context)),
+      device_(open_device(config.run, world.local_rank())),
+      engine_(*device_, engine_options(config, false)),
+      loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
+              mesh_.data->size()) {
   const auto& s = config.schedule;
-  schedule_ = {.type = s.type, .warmup = static_cast<double>(s.warmup), .decay = static_cast<double>(s.decay),
-               .total = static_cast<double>(config.train.tokens), .final_ratio = s.final_ratio,
+  schedule_ = {.type = s.type,
+               .warmup = static_cast<double>(s.warmup),
+               .decay = static_cast<double>(s.decay),
+               .total = static_cast<double>(config.train.tokens),
+               .final_ratio = s.final_ratio,
                .decay_shape = s.decay_shape};
   const int64_t per_step = config.train.global_batch * config.data.sequence_length;
   steps_ = (config.train.tokens + per_step - 1) / per_step;
   std::vector<PieceGroup> groups;
-  for (const OptimizerGroup& g : config.optimizer.groups) groups.push_back({g.match, g.lr_multiplier, g.weight_decay});
+  for (const OptimizerGroup& g : config.optimizer.groups)
+    groups.push_back({g.match, g.lr_multiplier, g.weight_decay});
   engine_.store().set_groups(groups, config.optimizer.weight_decay);
 }
 
@@ -52,8 +62,8 @@ void Trainer::start(const std::optional<std::string>& path) {
     updates_ = std::stoll(state.at("updates"));
     loader_.restore(state.at("data"));
     if (world_.all().rank() == 0 && state.at("machine") != device_->description())
-      log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path, state.at("machine"),
-               device_->description());
+      log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
+               state.at("machine"), device_->description());
     return;
   }
   if (!config_.model.init_from.empty()) {
@@ -98,30 +108,38 @@ StepRecord Trainer::step() {
   for (const Batch& micro : batch.micro) valid += micro.valid;
   valid = all_sum(data, valid);
   engine_.set_inv_count(static_cast<double>(valid));
-  const double lr = config_.optimizer.lr * lr_factor(schedule_, static_cast<double>(tokens_ + batch.tokens));
+  const double lr =
+      config_.optimizer.lr * lr_factor(schedule_, static_cast<double>(tokens_ + batch.tokens));
   set_scalars(lr);
 
   Ctx c = engine_.context();
   run_micro_batches(c, batch.micro);
   engine_.store().reduce_gradients(data);
   engine_.store().gradient_norm(c);
-  c(ops::ClipFactor{.factor = engine_.store().clip_factor(), .sum_squares = engine_.store().grad_squares(),
+  c(ops::ClipFactor{.factor = engine_.store().clip_factor(),
+                    .sum_squares = engine_.store().grad_squares(),
                     .max_norm = static_cast<float>(config_.optimizer.clip)});
   StepRecord r;
-  r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) / static_cast<double>(std::max<int64_t>(valid, 1));
+  r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) /
+           static_cast<double>(std::max<int64_t>(valid, 1));
   r.grad_norm = std::sqrt(engine_.read(engine_.store().grad_squares()));
   // Loss and norm are sums over all ranks, so every rank reaches the same verdict.
   if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
     const std::string bad = first_bad_op(batch.micro);
-    if (!bad.empty()) log_error("rank {}: first value that is not finite: {}", world_.all().rank(), bad);
+    if (!bad.empty())
+      log_error("rank {}: first value that is not finite: {}", world_.all().rank(), bad);
     FT_CHECK(config_.guard.non_finite == "skip",
-             "step {}: loss {} and gradient norm {} are not both finite; no weight was changed. Lower optimizer.lr, or "
+             "step {}: loss {} and gradient norm {} are not both finite; no weight was changed. "
+             "Lower optimizer.lr, or "
              "set guard.non_finite: skip to leave such steps out",
              step_ + 1, r.loss, r.grad_norm);
     r.skipped = true;
   } else {
     const auto& o = config_.optimizer;
-    engine_.store().step(c, {.beta1 = o.betas[0], .beta2 = o.betas[1], .eps = o.eps, .weight_decay = o.weight_decay,
+    engine_.store().step(c, {.beta1 = o.betas[0],
+                             .beta2 = o.betas[1],
+                             .eps = o.eps,
+                             .weight_decay = o.weight_decay,
                              .clip = o.clip});
     ++updates_;
   }
@@ -138,8 +156,9 @@ StepRecord Trainer::step() {
 
 std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
   Group& data = *mesh_.data;
-  const auto batches = validation_batches(source, config_.data, config_.model.vocab_size, config_.validate.sequences,
-                                          config_.train.micro_batch, data.rank(), data.size());
+  const auto batches =
+      validation_batches(source, config_.data, config_.model.vocab_size, config_.validate.sequences,
+                         config_.train.micro_batch, data.rank(), data.size());
   Ctx c = engine_.context();
   Grad grad = Grad::Overwrite;
   int64_t valid = 0;
@@ -150,21 +169,23 @@ std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
     grad = Grad::Accumulate;
     valid += batch.valid;
   }
-  const double sum = all_sum(data, batches.empty() ? 0.0 : engine_.read(engine_.model().loss_sum()));
+  const double sum =
+      all_sum(data, batches.empty() ? 0.0 : engine_.read(engine_.model().loss_sum()));
   valid = all_sum(data, valid);
   return {sum / static_cast<double>(std::max<int64_t>(valid, 1)), valid};
 }
 
 void Trainer::save(const std::string& directory) {
-  const State state = {{"config", config_text(config_)}, {"step", std::to_string(step_)},
+  const State state = {{"config", config_text(config_)},    {"step", std::to_string(step_)},
                        {"tokens", std::to_string(tokens_)}, {"updates", std::to_string(updates_)},
-                       {"data", loader_.state()}, {"machine", device_->description()}};
+                       {"data", loader_.state()},           {"machine", device_->description()}};
   std::vector<CheckpointPiece> pieces;
   if (mesh_.data->rank() == 0) pieces = engine_.store().checkpoint_pieces(true);
   save_checkpoint(world_.all(), directory, fmt::format("step-{:08}", step_), pieces, state);
 }
 
-double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab, int64_t max_sequences) {
+double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab,
+                       int64_t max_sequences) {
   std::vector<double> count(static_cast<size_t>(vocab));
   double total = 0, entropy = 0;
   for (const Batch& batch : validation_batches(source, data, vocab, max_sequences, 64, 0, 1))

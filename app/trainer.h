@@ -16,7 +16,8 @@
 namespace ft {
 
 Engine::Options engine_options(const Config& config, bool is_virtual);
-Config resolve(Config config);   // "auto" settings decided from the configuration alone, equal on all ranks
+Config resolve(
+    Config config);  // "auto" settings decided from the configuration alone, equal on all ranks
 
 class Trainer {
  public:
@@ -24,7 +25,8 @@ class Trainer {
 
   // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
   void start(const std::optional<std::string>& checkpoint);
-  // The next optimizer step: all ranks agree on its verdict; no weight changes unless loss and gradients are finite.
+  // The next optimizer step: all ranks agree on its verdict; no weight changes unless loss and
+  // gradients are finite.
   StepRecord step();
   // Mean loss over a validation set and its number of labels.
   std::pair<double, int64_t> validate(const DataSource& source);
@@ -50,10 +52,12 @@ class Trainer {
   LrSchedule schedule_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
-  int64_t updates_ = 0;      // optimizer steps taken: AdamW's bias correction counts these
+  int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these
 };
 
-// Entropy in nats of the labels' frequencies: what a model that knows only how often each token occurs would reach.
-double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab, int64_t max_sequences);
+// Entropy in nats of the labels' frequencies: what a model that knows only how often each token
+// occurs would reach.
+double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab,
+                       int64_t max_sequences);
 
 }  // namespace ft

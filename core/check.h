@@ -8,7 +8,8 @@
 
 namespace ft {
 
-// An error with the process exit code it leads to: 1 = failed at work, 2 = bad usage or configuration.
+// An error with the process exit code it leads to: 1 = failed at work, 2 = bad usage or
+// configuration.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& what, int exit_code = 1)
@@ -28,13 +29,13 @@ class ConfigError : public Error {
 }  // namespace ft
 
 // FT_CHECK(cond, "what is wrong and how to mend it: {}", value): throws ft::Error.
-#define FT_CHECK(cond, ...)                                 \
-  do {                                                      \
+#define FT_CHECK(cond, ...)                                   \
+  do {                                                        \
     if (!(cond)) throw ::ft::Error(fmt::format(__VA_ARGS__)); \
   } while (false)
 
 // The same for what is found before the first step (exit code 2).
-#define FT_CHECK_CONFIG(cond, ...)                                \
-  do {                                                            \
+#define FT_CHECK_CONFIG(cond, ...)                                  \
+  do {                                                              \
     if (!(cond)) throw ::ft::ConfigError(fmt::format(__VA_ARGS__)); \
   } while (false)

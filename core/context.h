@@ -1,5 +1,6 @@
-// The gateway. Ops are not called, they are handed to the context, and only here is decided what becomes of
-// an op: run it, skip it (replay, outputs kept), count it (plan), and show it to an observer (time, NaN hunt, trace).
+// The gateway. Ops are not called, they are handed to the context, and only here is decided what
+// becomes of an op: run it, skip it (replay, outputs kept), count it (plan), and show it to an
+// observer (time, NaN hunt, trace).
 #pragma once
 
 #include "core/memory.h"
@@ -37,13 +38,14 @@ struct Tally {
 class Ctx {
  public:
   // execute = false: ops are only counted.
-  Ctx(Device& device, Scratch& scratch, bool execute) : device(device), scratch(scratch), execute_(execute) {}
+  Ctx(Device& device, Scratch& scratch, bool execute)
+      : device(device), scratch(scratch), execute_(execute) {}
 
   Device& device;
   Scratch& scratch;
-  Grad grad = Grad::Overwrite;   // of weight gradients: the first micro-batch of a step overwrites
-  bool replay = false;           // forward again, to refill slots that were not kept
-  std::string where;             // label of the layer at work, for messages
+  Grad grad = Grad::Overwrite;  // of weight gradients: the first micro-batch of a step overwrites
+  bool replay = false;          // forward again, to refill slots that were not kept
+  std::string where;            // label of the layer at work, for messages
   Observer* observer = nullptr;
   Tally tally;
 
@@ -64,7 +66,9 @@ class Ctx {
     if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
   }
 
-  Temp temp(Dtype dtype, std::initializer_list<int64_t> shape) { return Temp(scratch, dtype, shape); }
+  Temp temp(Dtype dtype, std::initializer_list<int64_t> shape) {
+    return Temp(scratch, dtype, shape);
+  }
 
   // Two branches that do not depend on each other. A backend with streams may run them at once.
   template <class A, class B>
@@ -84,14 +88,16 @@ class Ctx {
     op.args([&](const char*, const auto& a) {
       if constexpr (std::is_base_of_v<Out, std::decay_t<decltype(a)>>) any |= a.kept, all &= a.kept;
     });
-    FT_CHECK(any == all, "op {}: some of its outputs survive until backward and some do not", Op::kName);
+    FT_CHECK(any == all, "op {}: some of its outputs survive until backward and some do not",
+             Op::kName);
     return all;
   }
   template <class Op>
   static double bytes_of(const Op& op) {
     double bytes = 0;
     op.args([&](const char*, const auto& a) {
-      bytes += static_cast<double>(a.bytes()) * (std::is_same_v<std::decay_t<decltype(a)>, InOut> ? 2 : 1);
+      bytes += static_cast<double>(a.bytes()) *
+               (std::is_same_v<std::decay_t<decltype(a)>, InOut> ? 2 : 1);
     });
     return bytes;
   }

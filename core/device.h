@@ -21,12 +21,12 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual DeviceKind kind() const = 0;
-  virtual std::string description() const = 0;     // for people: processor, instruction set
-  virtual void* allocate(size_t bytes) = 0;        // zeroed, 128-byte aligned; throws with the size
+  virtual std::string description() const = 0;  // for people: processor, instruction set
+  virtual void* allocate(size_t bytes) = 0;     // zeroed, 128-byte aligned; throws with the size
   virtual void release(void* memory) = 0;
   virtual void copy(void* to, const void* from, size_t bytes, Stream stream) = 0;  // any direction
-  virtual void synchronize(Stream stream) = 0;     // returns when the stream's work is done
-  virtual int64_t memory_total() const = 0;        // bytes on the device
+  virtual void synchronize(Stream stream) = 0;          // returns when the stream's work is done
+  virtual int64_t memory_total() const = 0;             // bytes on the device
   int64_t allocations() const { return allocations_; }  // calls of allocate() so far
 
  protected:
@@ -36,10 +36,10 @@ class Device {
 namespace cpu {
 // threads 0 = all cores this process may use, divided by the ranks of the node.
 std::unique_ptr<Device> open_device(int threads);
-}
+}  // namespace cpu
 namespace cuda {
-bool available();                                    // built in, and a GPU is there
+bool available();                                     // built in, and a GPU is there
 std::unique_ptr<Device> open_device(int local_rank);  // throws ConfigError with the mend
-}
+}  // namespace cuda
 
 }  // namespace ft

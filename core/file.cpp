@@ -38,8 +38,8 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
-  FT_CHECK(std::fwrite(data, 1, bytes, file_) == bytes, "{}: writing failed at byte {}: {}", path_, position_,
-           std::strerror(errno));
+  FT_CHECK(std::fwrite(data, 1, bytes, file_) == bytes, "{}: writing failed at byte {}: {}", path_,
+           position_, std::strerror(errno));
   position_ += static_cast<int64_t>(bytes);
 }
 

@@ -10,8 +10,9 @@
 
 namespace ft {
 
-// Writes into a temporary file beside `path`; commit() flushes, fsyncs, renames and fsyncs the folder.
-// Destroyed without commit(), the temporary file is removed. Throws ft::Error (disk full, read-only, ...).
+// Writes into a temporary file beside `path`; commit() flushes, fsyncs, renames and fsyncs the
+// folder. Destroyed without commit(), the temporary file is removed. Throws ft::Error (disk full,
+// read-only, ...).
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -29,9 +30,9 @@ class AtomicFile {
   int64_t position_ = 0;
 };
 
-std::string read_text(const std::string& path);                       // throws, naming the path
-void write_text(const std::string& path, std::string_view text);      // whole or not at all, durable
-void sync_path(const std::string& path);                              // fsync of a file or folder
+std::string read_text(const std::string& path);                   // throws, naming the path
+void write_text(const std::string& path, std::string_view text);  // whole or not at all, durable
+void sync_path(const std::string& path);                          // fsync of a file or folder
 
 // Read-only mapping of a file; empty files map to null.
 class MappedFile {

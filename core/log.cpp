@@ -24,9 +24,15 @@ void log_open(const std::string& file, bool rank0) {
 
 void log_line(LogLevel level, const std::string& text) {
   switch (level) {
-    case LogLevel::Info: spdlog::info("{}", text); break;
-    case LogLevel::Warn: spdlog::warn("warning: {}", text); break;
-    case LogLevel::Error: spdlog::error("error: {}", text); break;
+    case LogLevel::Info:
+      spdlog::info("{}", text);
+      break;
+    case LogLevel::Warn:
+      spdlog::warn("warning: {}", text);
+      break;
+    case LogLevel::Error:
+      spdlog::error("error: {}", text);
+      break;
   }
 }
 

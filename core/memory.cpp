@@ -6,7 +6,9 @@ namespace ft {
 
 namespace {
 constexpr int64_t kAlign = 128;
-int64_t align(int64_t bytes) { return (std::max<int64_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign; }
+int64_t align(int64_t bytes) {
+  return (std::max<int64_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
+}
 }  // namespace
 
 Memory::~Memory() {
@@ -15,7 +17,8 @@ Memory::~Memory() {
 
 void* Memory::bytes(const std::string& segment, int64_t size) {
   const int64_t padded = align(size);
-  auto at = std::find_if(ledger_.begin(), ledger_.end(), [&](const auto& e) { return e.first == segment; });
+  auto at = std::find_if(ledger_.begin(), ledger_.end(),
+                         [&](const auto& e) { return e.first == segment; });
   if (at == ledger_.end()) at = ledger_.insert(ledger_.end(), {segment, 0});
   at->second += padded;
   if (virtual_) return nullptr;
@@ -43,8 +46,8 @@ int64_t Scratch::take(int64_t bytes) {
     offset = begin + length;
   }
   FT_CHECK(capacity_ < 0 || offset + size <= capacity_,
-           "scratch of {} bytes is too small for {} more at {}: the run differs from its plan", capacity_, size,
-           offset);
+           "scratch of {} bytes is too small for {} more at {}: the run differs from its plan",
+           capacity_, size, offset);
   used_[offset] = size;
   high_water_ = std::max(high_water_, offset + size);
   return offset;

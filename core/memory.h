@@ -1,5 +1,6 @@
 // Device memory in named segments with a ledger, and scratch for temporaries.
-// In a virtual Memory nothing is allocated (pointers stay null): the plan is the run without the work.
+// In a virtual Memory nothing is allocated (pointers stay null): the plan is the run without the
+// work.
 #pragma once
 
 #include "core/device.h"
@@ -21,7 +22,7 @@ class Memory {
   Memory& operator=(const Memory&) = delete;
 
   Tensor make(const std::string& segment, Dtype dtype, std::initializer_list<int64_t> shape);
-  void* bytes(const std::string& segment, int64_t size);   // zeroed
+  void* bytes(const std::string& segment, int64_t size);  // zeroed
   bool is_virtual() const { return virtual_; }
   Device& device() const { return device_; }
   // Bytes by segment, in order of first use.
@@ -35,13 +36,16 @@ class Memory {
   std::vector<std::pair<std::string, int64_t>> ledger_;
 };
 
-// First-fit arena for temporaries of any lifetime: not a stack, because parallel branches and deferred
-// weight gradients end in another order than they began. Without memory it only measures its high water.
+// First-fit arena for temporaries of any lifetime: not a stack, because parallel branches and
+// deferred weight gradients end in another order than they began. Without memory it only measures
+// its high water.
 class Scratch {
  public:
-  void bind(void* memory, int64_t capacity) { base_ = static_cast<char*>(memory), capacity_ = capacity; }
+  void bind(void* memory, int64_t capacity) {
+    base_ = static_cast<char*>(memory), capacity_ = capacity;
+  }
   int64_t high_water() const { return high_water_; }
-  int64_t take(int64_t bytes);       // offset
+  int64_t take(int64_t bytes);  // offset
   void give(int64_t offset);
   void* at(int64_t offset) const { return base_ ? base_ + offset : nullptr; }
   // While a fork is open, what its branches release stays reserved: branches may run at once.
@@ -50,7 +54,7 @@ class Scratch {
 
  private:
   char* base_ = nullptr;
-  int64_t capacity_ = -1;            // -1: measuring
+  int64_t capacity_ = -1;  // -1: measuring
   int64_t high_water_ = 0;
   int forks_ = 0;
   std::map<int64_t, int64_t> used_;  // offset -> bytes

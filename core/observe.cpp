@@ -19,10 +19,14 @@ void each_row(const Tensor& t, F&& f) {
 
 bool finite_at(const Tensor& t, const char* row, int64_t i) {
   switch (t.dtype) {
-    case Dtype::F32: return std::isfinite(reinterpret_cast<const float*>(row)[i]);
-    case Dtype::BF16: return std::isfinite(static_cast<float>(reinterpret_cast<const bf16*>(row)[i]));
-    case Dtype::F64: return std::isfinite(reinterpret_cast<const double*>(row)[i]);
-    default: return true;
+    case Dtype::F32:
+      return std::isfinite(reinterpret_cast<const float*>(row)[i]);
+    case Dtype::BF16:
+      return std::isfinite(static_cast<float>(reinterpret_cast<const bf16*>(row)[i]));
+    case Dtype::F64:
+      return std::isfinite(reinterpret_cast<const double*>(row)[i]);
+    default:
+      return true;
   }
 }
 
@@ -30,7 +34,8 @@ bool finite_at(const Tensor& t, const char* row, int64_t i) {
 
 void Profile::before(const std::string&, const char*) { begin_ = std::chrono::steady_clock::now(); }
 
-void Profile::after(const std::string&, const char* op, const std::vector<Seen>&, double flops, double bytes) {
+void Profile::after(const std::string&, const char* op, const std::vector<Seen>&, double flops,
+                    double bytes) {
   Row& row = rows_[op];
   ++row.calls;
   row.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
@@ -39,14 +44,16 @@ void Profile::after(const std::string&, const char* op, const std::vector<Seen>&
 }
 
 std::string Profile::table() const {
-  std::string text = fmt::format("{:<18}{:>8}{:>11}{:>11}{:>9}\n", "op", "calls", "seconds", "GFLOP/s", "GB/s");
+  std::string text =
+      fmt::format("{:<18}{:>8}{:>11}{:>11}{:>9}\n", "op", "calls", "seconds", "GFLOP/s", "GB/s");
   for (const auto& [op, r] : rows_)
-    text += fmt::format("{:<18}{:>8}{:>11.4f}{:>11.1f}{:>9.1f}\n", op, r.calls, r.seconds, r.flops / r.seconds * 1e-9,
-                        r.bytes / r.seconds * 1e-9);
+    text += fmt::format("{:<18}{:>8}{:>11.4f}{:>11.1f}{:>9.1f}\n", op, r.calls, r.seconds,
+                        r.flops / r.seconds * 1e-9, r.bytes / r.seconds * 1e-9);
   return text;
 }
 
-void Inspector::after(const std::string& where, const char* op, const std::vector<Seen>& outputs, double, double) {
+void Inspector::after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+                      double, double) {
   if (!first_bad_.empty()) return;
   for (const Seen& seen : outputs) {
     each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t r) {
@@ -57,14 +64,15 @@ void Inspector::after(const std::string& where, const char* op, const std::vecto
   }
 }
 
-void Trace::after(const std::string& where, const char* op, const std::vector<Seen>& outputs, double, double) {
+void Trace::after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+                  double, double) {
   for (const Seen& seen : outputs) {
     uint64_t hash = 14695981039346656037ull;
     each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t) {
       hash = hash * 31 + name_hash(row, static_cast<size_t>(cols * size_of(seen.tensor.dtype)));
     });
-    std::fprintf(file_, "{\"where\":\"%s\",\"op\":\"%s\",\"out\":\"%s\",\"hash\":\"%016llx\"}\n", where.c_str(), op,
-                 seen.name, static_cast<unsigned long long>(hash));
+    std::fprintf(file_, "{\"where\":\"%s\",\"op\":\"%s\",\"out\":\"%s\",\"hash\":\"%016llx\"}\n",
+                 where.c_str(), op, seen.name, static_cast<unsigned long long>(hash));
   }
 }
 

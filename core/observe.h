@@ -1,4 +1,5 @@
-// Observers of the gateway: where time goes, which op first made a number that is none, and a trace of hashes.
+// Observers of the gateway: where time goes, which op first made a number that is none, and a trace
+// of hashes.
 #pragma once
 
 #include "core/context.h"
@@ -18,8 +19,8 @@ class Profile : public Observer {
     double seconds = 0, flops = 0, bytes = 0;
   };
   void before(const std::string& where, const char* op) override;
-  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs, double flops,
-             double bytes) override;
+  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+             double flops, double bytes) override;
   const std::map<std::string, Row>& rows() const { return rows_; }
   std::string table() const;
 
@@ -32,9 +33,11 @@ class Profile : public Observer {
 class Inspector : public Observer {
  public:
   void before(const std::string&, const char*) override {}
-  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs, double flops,
-             double bytes) override;
-  const std::string& first_bad() const { return first_bad_; }  // "layers.3: ssd.y at [17, 5]", or empty
+  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+             double flops, double bytes) override;
+  const std::string& first_bad() const {
+    return first_bad_;
+  }  // "layers.3: ssd.y at [17, 5]", or empty
 
  private:
   std::string first_bad_;
@@ -45,8 +48,8 @@ class Trace : public Observer {
  public:
   explicit Trace(std::FILE* file) : file_(file) {}
   void before(const std::string&, const char*) override {}
-  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs, double flops,
-             double bytes) override;
+  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
+             double flops, double bytes) override;
 
  private:
   std::FILE* file_;

@@ -1,15 +1,17 @@
 // SEAM 2: the mathematics. Every op is a struct of named arguments, declared once, here.
-// cpu/*.cpp (and cuda/*.cu) define `template <> void run(const ops::X&, Stream)`; code above the seam
-// hands ops to the gateway (core/context.h) and never calls run() itself.
+// cpu/*.cpp (and cuda/*.cu) define `template <> void run(const ops::X&, Stream)`; code above the
+// seam hands ops to the gateway (core/context.h) and never calls run() itself.
 //
 // Conventions
 //  * T = tokens of a micro-batch: B sequences of equal length, one after another. Activations are
 //    [T, columns], row stride free (column views of merged projections), columns dense.
-//  * docs [T] int32: where the token's document starts, as a token index of the same numbering. It is
+//  * docs [T] int32: where the token's document starts, as a token index of the same numbering. It
+//  is
 //    below the sequence's first token when the document began in an earlier slice (carried state).
 //    Position in the document = t - docs[t]. Documents never cross a sequence start otherwise.
 //  * Activation dtype is fp32 or bf16; statistics, states, weights' gradients and everything marked
-//    f32 are fp32 whatever the activations are. Outputs and inputs of the same kind share one dtype.
+//    f32 are fp32 whatever the activations are. Outputs and inputs of the same kind share one
+//    dtype.
 //  * Weight gradients honour Grad (overwrite or accumulate); activation gradients overwrite.
 //  * Reductions have a fixed order that depends on shapes only, never on the number of threads.
 #pragma once
@@ -46,14 +48,17 @@ struct Gemm {
   float alpha = 1;
   std::optional<In> residual = std::nullopt;
   Grad grad = Grad::Overwrite;
-  FT_OP("gemm") { f("y", y), f("a", a), f("b", b); FT_OPTIONAL(residual); }
+  FT_OP("gemm") {
+    f("y", y), f("a", a), f("b", b);
+    FT_OPTIONAL(residual);
+  }
   double flops() const { return 2.0 * y.rows() * y.cols() * (trans_a ? a.rows() : a.cols()); }
 };
 
 // y[t, :] += scale * bias
 struct AddBias {
-  InOut y;    // [T, C]
-  In bias;    // [C] f32
+  InOut y;  // [T, C]
+  In bias;  // [C] f32
   float scale = 1;
   FT_OP("add_bias") { f("y", y), f("bias", bias); }
   double flops() const { return static_cast<double>(y.size()); }
@@ -71,14 +76,15 @@ struct AddBiasGrad {
 // ---- embedding --------------------------------------------------------------------------------
 
 struct Embedding {
-  Out y;       // [T, C], any activation dtype
-  In ids;      // [T] i32, checked by the caller: 0 <= id < rows of weight
-  In weight;   // [V, C]
+  Out y;      // [T, C], any activation dtype
+  In ids;     // [T] i32, checked by the caller: 0 <= id < rows of weight
+  In weight;  // [V, C]
   float scale = 1;
   FT_OP("embedding") { f("y", y), f("ids", ids), f("weight", weight); }
   double flops() const { return 0; }
 };
-// dweight[id] = scale * sum over tokens with that id of dy, in token order. With Overwrite all other rows become 0.
+// dweight[id] = scale * sum over tokens with that id of dy, in token order. With Overwrite all
+// other rows become 0.
 struct EmbeddingGrad {
   Out dweight;  // [V, C] f32
   In dy;        // [T, C]
@@ -104,15 +110,18 @@ struct RmsNorm {
 };
 // dx = rstd * (g - x rstd^2 mean(g x)) [+ dresidual],  g = dy w;   dw = sum_t dy x rstd
 struct RmsNormGrad {
-  Out dx;    // [T, C] residual dtype; may be dresidual's memory
-  Out dw;    // [C] f32
-  In dy;     // [T, C]
+  Out dx;  // [T, C] residual dtype; may be dresidual's memory
+  Out dw;  // [C] f32
+  In dy;   // [T, C]
   In x;
   In rstd;
   In w;
   std::optional<In> dresidual = std::nullopt;  // [T, C], the gradient that bypasses the norm
   Grad grad = Grad::Accumulate;
-  FT_OP("rms_norm_grad") { f("dx", dx), f("dw", dw), f("dy", dy), f("x", x), f("rstd", rstd), f("w", w); FT_OPTIONAL(dresidual); }
+  FT_OP("rms_norm_grad") {
+    f("dx", dx), f("dw", dw), f("dy", dy), f("x", x), f("rstd", rstd), f("w", w);
+    FT_OPTIONAL(dresidual);
+  }
   double flops() const { return 10.0 * x.size(); }
 };
 
@@ -122,9 +131,9 @@ struct RmsNormGrad {
 //   w, norm_before_gate true:   y = out_scale * w * norm(x) * s(z)
 // norm over each of `groups` runs of C / groups channels.
 struct GatedNorm {
-  Out y;                       // [T, C]
-  In x;                        // [T, C]
-  In z;                        // [T, C]
+  Out y;                                   // [T, C]
+  In x;                                    // [T, C]
+  In z;                                    // [T, C]
   std::optional<Out> rstd = std::nullopt;  // [T, groups] f32; with w
   std::optional<In> w = std::nullopt;      // [C] f32
   float z_scale = 1;
@@ -132,16 +141,21 @@ struct GatedNorm {
   float eps = 1e-5f;
   int64_t groups = 1;
   bool norm_before_gate = false;
-  FT_OP("gated_norm") { f("y", y); FT_OPTIONAL(rstd); f("x", x), f("z", z); FT_OPTIONAL(w); }
+  FT_OP("gated_norm") {
+    f("y", y);
+    FT_OPTIONAL(rstd);
+    f("x", x), f("z", z);
+    FT_OPTIONAL(w);
+  }
   double flops() const { return 10.0 * x.size(); }
 };
 struct GatedNormGrad {
-  Out dx;                      // [T, C]
-  Out dz;                      // [T, C], gradient of the raw z (z_scale included)
+  Out dx;  // [T, C]
+  Out dz;  // [T, C], gradient of the raw z (z_scale included)
   In dy;
   In x;
   In z;
-  std::optional<Out> dw = std::nullopt;    // [C] f32; with w
+  std::optional<Out> dw = std::nullopt;  // [C] f32; with w
   std::optional<In> rstd = std::nullopt;
   std::optional<In> w = std::nullopt;
   float z_scale = 1;
@@ -149,31 +163,41 @@ struct GatedNormGrad {
   int64_t groups = 1;
   bool norm_before_gate = false;
   Grad grad = Grad::Accumulate;
-  FT_OP("gated_norm_grad") { f("dx", dx), f("dz", dz); FT_OPTIONAL(dw); f("dy", dy), f("x", x), f("z", z); FT_OPTIONAL(rstd); FT_OPTIONAL(w); }
+  FT_OP("gated_norm_grad") {
+    f("dx", dx), f("dz", dz);
+    FT_OPTIONAL(dw);
+    f("dy", dy), f("x", x), f("z", z);
+    FT_OPTIONAL(rstd);
+    FT_OPTIONAL(w);
+  }
   double flops() const { return 25.0 * x.size(); }
 };
 
 // ---- causal depthwise convolution + SiLU ------------------------------------------------------
 
-// y[t, c] = silu(bias[c] + sum_j w[c, j] * scale(c) * x[t - (k-1) + j, c]); a tap before docs[t] is 0.
-// scale(c): the channels are three sections x | B | C, each with its own multiplier.
-// history: raw inputs of the k-1 tokens before each sequence (context parallelism, decoding).
+// y[t, c] = silu(bias[c] + sum_j w[c, j] * scale(c) * x[t - (k-1) + j, c]); a tap before docs[t] is
+// 0. scale(c): the channels are three sections x | B | C, each with its own multiplier. history:
+// raw inputs of the k-1 tokens before each sequence (context parallelism, decoding).
 struct Conv1d {
-  Out y;                       // [T, C]
-  In x;                        // [T, C]
-  In w;                        // [C, k] f32
+  Out y;  // [T, C]
+  In x;   // [T, C]
+  In w;   // [C, k] f32
   In docs;
   std::optional<In> bias = std::nullopt;     // [C] f32
   std::optional<In> history = std::nullopt;  // [B * (k-1), C] activation dtype
   std::array<int64_t, 3> sections{};         // channels of x, B, C; they add up to C
   std::array<float, 3> scales{1, 1, 1};
-  int64_t sequences = 1;                     // B
-  FT_OP("conv1d") { f("y", y), f("x", x), f("w", w), f("docs", docs); FT_OPTIONAL(bias); FT_OPTIONAL(history); }
+  int64_t sequences = 1;  // B
+  FT_OP("conv1d") {
+    f("y", y), f("x", x), f("w", w), f("docs", docs);
+    FT_OPTIONAL(bias);
+    FT_OPTIONAL(history);
+  }
   double flops() const { return 2.0 * x.size() * w.cols(); }
 };
 struct Conv1dGrad {
-  Out dx;                      // [T, C], gradient of the raw x (scale included)
-  Out dw;                      // [C, k] f32
+  Out dx;  // [T, C], gradient of the raw x (scale included)
+  Out dw;  // [C, k] f32
   In dy;
   In x;
   In w;
@@ -186,24 +210,32 @@ struct Conv1dGrad {
   std::array<float, 3> scales{1, 1, 1};
   int64_t sequences = 1;
   Grad grad = Grad::Accumulate;
-  FT_OP("conv1d_grad") { f("dx", dx), f("dw", dw), f("dy", dy), f("x", x), f("w", w), f("docs", docs); FT_OPTIONAL(dbias); FT_OPTIONAL(bias); FT_OPTIONAL(history); FT_OPTIONAL(dhistory); }
+  FT_OP("conv1d_grad") {
+    f("dx", dx), f("dw", dw), f("dy", dy), f("x", x), f("w", w), f("docs", docs);
+    FT_OPTIONAL(dbias);
+    FT_OPTIONAL(bias);
+    FT_OPTIONAL(history);
+    FT_OPTIONAL(dhistory);
+  }
   double flops() const { return 6.0 * x.size() * w.cols(); }
 };
 
 // ---- SSD: the state-space mixer of Mamba-2, chunked (Dao and Gu 2024, arXiv 2405.21060) --------
 //   dt = clamp(softplus(dt_scale * dt_raw + dt_bias), dt_min, dt_max);  A = -exp(a_log)
-//   S_t = exp(dt A) S_{t-1} + dt x_t B_t^T (S_{t-1} = 0 at a document's first token);  y_t = S_t C_t + D x_t
+//   S_t = exp(dt A) S_{t-1} + dt x_t B_t^T (S_{t-1} = 0 at a document's first token);  y_t = S_t
+//   C_t + D x_t
 // Head h reads group h / (H / G). Any length, any chunk.
 struct Ssd {
-  Out y;          // [T, H * P]
-  Out states;     // [B * chunks, H * P * N] f32: the state entering each chunk; chunks = ceil(T/B / chunk)
-  In x;           // [T, H * P]
-  In b;           // [T, G * N]
-  In c;           // [T, G * N]
-  In dt;          // [T, H] raw
-  In dt_bias;     // [H] f32
-  In a_log;       // [H] f32
-  In d;           // [H] f32
+  Out y;       // [T, H * P]
+  Out states;  // [B * chunks, H * P * N] f32: the state entering each chunk; chunks = ceil(T/B /
+               // chunk)
+  In x;        // [T, H * P]
+  In b;        // [T, G * N]
+  In c;        // [T, G * N]
+  In dt;       // [T, H] raw
+  In dt_bias;  // [H] f32
+  In a_log;    // [H] f32
+  In d;        // [H] f32
   In docs;
   std::optional<In> initial_state = std::nullopt;  // [B, H * P * N] f32; else 0
   std::optional<Out> final_state = std::nullopt;   // [B, H * P * N] f32
@@ -214,21 +246,27 @@ struct Ssd {
   int64_t groups = 1;     // G
   int64_t state = 0;      // N
   int64_t chunk = 128;    // Q
-  FT_OP("ssd") { f("y", y), f("states", states), f("x", x), f("b", b), f("c", c), f("dt", dt), f("dt_bias", dt_bias), f("a_log", a_log), f("d", d), f("docs", docs); FT_OPTIONAL(initial_state); FT_OPTIONAL(final_state); }
+  FT_OP("ssd") {
+    f("y", y), f("states", states), f("x", x), f("b", b), f("c", c), f("dt", dt),
+        f("dt_bias", dt_bias), f("a_log", a_log), f("d", d), f("docs", docs);
+    FT_OPTIONAL(initial_state);
+    FT_OPTIONAL(final_state);
+  }
   int64_t heads() const { return a_log.size(); }
   double flops() const {  // causal half of the chunk x chunk work
     const double head_dim = static_cast<double>(x.cols()) / heads();
-    return x.rows() * (static_cast<double>(chunk) * state * groups + heads() * (chunk * head_dim + 4.0 * head_dim * state));
+    return x.rows() * (static_cast<double>(chunk) * state * groups +
+                       heads() * (chunk * head_dim + 4.0 * head_dim * state));
   }
 };
 struct SsdGrad {
-  Out dx;         // [T, H * P]
-  Out db;         // [T, G * N]
-  Out dc;         // [T, G * N]
-  Out ddt;        // [T, H], gradient of the raw dt (dt_scale included)
-  Out ddt_bias;   // [H] f32
-  Out da_log;     // [H] f32
-  Out dd;         // [H] f32
+  Out dx;        // [T, H * P]
+  Out db;        // [T, G * N]
+  Out dc;        // [T, G * N]
+  Out ddt;       // [T, H], gradient of the raw dt (dt_scale included)
+  Out ddt_bias;  // [H] f32
+  Out da_log;    // [H] f32
+  Out dd;        // [H] f32
   In dy;
   In x;
   In b;
@@ -239,8 +277,8 @@ struct SsdGrad {
   In d;
   In states;
   In docs;
-  std::optional<In> dfinal_state = std::nullopt;      // [B, H * P * N] f32
-  std::optional<Out> dinitial_state = std::nullopt;   // [B, H * P * N] f32
+  std::optional<In> dfinal_state = std::nullopt;     // [B, H * P * N] f32
+  std::optional<Out> dinitial_state = std::nullopt;  // [B, H * P * N] f32
   float dt_scale = 1;
   float dt_min = 0;
   float dt_max = std::numeric_limits<float>::infinity();
@@ -249,17 +287,25 @@ struct SsdGrad {
   int64_t state = 0;
   int64_t chunk = 128;
   Grad grad = Grad::Accumulate;  // of ddt_bias, da_log, dd
-  FT_OP("ssd_grad") { f("dx", dx), f("db", db), f("dc", dc), f("ddt", ddt), f("ddt_bias", ddt_bias), f("da_log", da_log), f("dd", dd), f("dy", dy), f("x", x), f("b", b), f("c", c), f("dt", dt), f("dt_bias", dt_bias), f("a_log", a_log), f("d", d), f("states", states), f("docs", docs); FT_OPTIONAL(dfinal_state); FT_OPTIONAL(dinitial_state); }
+  FT_OP("ssd_grad") {
+    f("dx", dx), f("db", db), f("dc", dc), f("ddt", ddt), f("ddt_bias", ddt_bias),
+        f("da_log", da_log), f("dd", dd), f("dy", dy), f("x", x), f("b", b), f("c", c), f("dt", dt),
+        f("dt_bias", dt_bias), f("a_log", a_log), f("d", d), f("states", states), f("docs", docs);
+    FT_OPTIONAL(dfinal_state);
+    FT_OPTIONAL(dinitial_state);
+  }
   int64_t heads() const { return a_log.size(); }
   double flops() const {
     const double head_dim = static_cast<double>(x.cols()) / heads();
-    return x.rows() * (3.0 * chunk * state * groups + heads() * (2.0 * chunk * head_dim + 8.0 * head_dim * state));
+    return x.rows() * (3.0 * chunk * state * groups +
+                       heads() * (2.0 * chunk * head_dim + 8.0 * head_dim * state));
   }
 };
 
 // ---- attention --------------------------------------------------------------------------------
 
-// cos and sin of every position, in double, rounded once: angle = (first + row) * theta^(-2 j / head_dim).
+// cos and sin of every position, in double, rounded once: angle = (first + row) * theta^(-2 j /
+// head_dim).
 struct RopeTable {
   Out table;  // [positions, head_dim] f32: head_dim/2 cosines, then head_dim/2 sines
   double theta = 1e4;
@@ -269,8 +315,8 @@ struct RopeTable {
 // In place: x = scale * rotate(x) (rotate-half over the whole head dim) at position t - docs[t].
 // inverse: x = scale * rotate^-1(x), which is the gradient of the forward form.
 struct Rope {
-  InOut x;    // [T, heads * head_dim]
-  In table;   // [positions, head_dim] f32; positions > every t - docs[t]
+  InOut x;   // [T, heads * head_dim]
+  In table;  // [positions, head_dim] f32; positions > every t - docs[t]
   In docs;
   float scale = 1;
   bool inverse = false;
@@ -280,28 +326,31 @@ struct Rope {
 
 // o = out_scale * softmax(softmax_scale * q k^T) v, causal, within documents, grouped queries
 // (query head j reads key head j / (heads / kv_heads)). Blocked online softmax: never [T, T].
-// Keys may be longer than queries (decoding, context parallelism): the last query sits on the last key.
+// Keys may be longer than queries (decoding, context parallelism): the last query sits on the last
+// key.
 struct Attention {
-  Out o;      // [T, heads * head_dim]
-  Out lse;    // [heads, T] f32: log-sum-exp of each query's scaled scores
-  In q;       // [T, heads * head_dim]
-  In k;       // [Tk, kv_heads * head_dim], Tk = B * keys per sequence
-  In v;       // [Tk, kv_heads * head_dim]
-  In docs;    // [T], in query numbering: a document may start below the sequence's first query
+  Out o;    // [T, heads * head_dim]
+  Out lse;  // [heads, T] f32: log-sum-exp of each query's scaled scores
+  In q;     // [T, heads * head_dim]
+  In k;     // [Tk, kv_heads * head_dim], Tk = B * keys per sequence
+  In v;     // [Tk, kv_heads * head_dim]
+  In docs;  // [T], in query numbering: a document may start below the sequence's first query
   float softmax_scale = 1;
   float out_scale = 1;
   int64_t heads = 1;
   int64_t kv_heads = 1;
   int64_t sequences = 1;
   FT_OP("attention") { f("o", o), f("lse", lse), f("q", q), f("k", k), f("v", v), f("docs", docs); }
-  double flops() const { return 2.0 * (k.rows() / sequences) * q.size(); }  // causal half of 4 T Tk C
+  double flops() const {
+    return 2.0 * (k.rows() / sequences) * q.size();
+  }  // causal half of 4 T Tk C
 };
 struct AttentionGrad {
   Out dq;
   Out dk;
   Out dv;
-  In doo;     // dL/do, [T, heads * head_dim]
-  In o;       // as forward wrote it (out_scale included)
+  In doo;  // dL/do, [T, heads * head_dim]
+  In o;    // as forward wrote it (out_scale included)
   In lse;
   In q;
   In k;
@@ -312,17 +361,22 @@ struct AttentionGrad {
   int64_t heads = 1;
   int64_t kv_heads = 1;
   int64_t sequences = 1;
-  FT_OP("attention_grad") { f("dq", dq), f("dk", dk), f("dv", dv), f("doo", doo), f("o", o), f("lse", lse), f("q", q), f("k", k), f("v", v), f("docs", docs); }
-  double flops() const { return 4.0 * (k.rows() / sequences) * q.size(); }  // counted as twice forward
+  FT_OP("attention_grad") {
+    f("dq", dq), f("dk", dk), f("dv", dv), f("doo", doo), f("o", o), f("lse", lse), f("q", q),
+        f("k", k), f("v", v), f("docs", docs);
+  }
+  double flops() const {
+    return 4.0 * (k.rows() / sequences) * q.size();
+  }  // counted as twice forward
 };
 
 // ---- elementwise ------------------------------------------------------------------------------
 
 // y = up * silu(gate_scale * gate)
 struct SwiGlu {
-  Out y;      // [T, C]
-  In gate;    // [T, C]
-  In up;      // [T, C]
+  Out y;    // [T, C]
+  In gate;  // [T, C]
+  In up;    // [T, C]
   float gate_scale = 1;
   FT_OP("swiglu") { f("y", y), f("gate", gate), f("up", up); }
   double flops() const { return 5.0 * y.size(); }
@@ -334,11 +388,14 @@ struct SwiGluGrad {
   In gate;
   In up;
   float gate_scale = 1;
-  FT_OP("swiglu_grad") { f("dgate", dgate), f("dup", dup), f("dy", dy), f("gate", gate), f("up", up); }
+  FT_OP("swiglu_grad") {
+    f("dgate", dgate), f("dup", dup), f("dy", dy), f("gate", gate), f("up", up);
+  }
   double flops() const { return 10.0 * dy.size(); }
 };
 
-// y = scale * x, between any two of fp32, bf16, fp64; equal shapes of up to two dims, rows may be strided.
+// y = scale * x, between any two of fp32, bf16, fp64; equal shapes of up to two dims, rows may be
+// strided.
 struct Copy {
   Out y;
   In x;
@@ -354,7 +411,7 @@ struct Add {
   double flops() const { return static_cast<double>(y.size()); }
 };
 struct Fill {
-  Out y;      // fp32, bf16, fp64 or int32; rows may be strided
+  Out y;  // fp32, bf16, fp64 or int32; rows may be strided
   double value = 0;
   FT_OP("fill") { f("y", y); }
   double flops() const { return 0; }
@@ -362,27 +419,31 @@ struct Fill {
 
 // ---- loss -------------------------------------------------------------------------------------
 
-// For rows with 0 <= label: loss = lse(logits) - logits[label], z = lse^2; others give 0 (any negative label).
-// With `inv_count` the logits are replaced by the gradient of
+// For rows with 0 <= label: loss = lse(logits) - logits[label], z = lse^2; others give 0 (any
+// negative label). With `inv_count` the logits are replaced by the gradient of
 //   inv_count * sum_t (loss + z_loss * z)
 // ignored rows and padding columns (>= vocab) become 0. Without it logits stay as they are.
 struct CrossEntropy {
-  Out loss;         // [T] f32
-  Out z;            // [T] f32
-  InOut logits;     // [T, padded V] fp32 or bf16
-  In labels;        // [T] i32
-  int64_t vocab = 0;                           // V, the columns that exist
+  Out loss;           // [T] f32
+  Out z;              // [T] f32
+  InOut logits;       // [T, padded V] fp32 or bf16
+  In labels;          // [T] i32
+  int64_t vocab = 0;  // V, the columns that exist
   float z_loss = 0;
   std::optional<In> inv_count = std::nullopt;  // [1] f32: 1 / global number of valid tokens
-  FT_OP("cross_entropy") { f("loss", loss), f("z", z), f("logits", logits), f("labels", labels); FT_OPTIONAL(inv_count); }
+  FT_OP("cross_entropy") {
+    f("loss", loss), f("z", z), f("logits", logits), f("labels", labels);
+    FT_OPTIONAL(inv_count);
+  }
   double flops() const { return 6.0 * logits.size(); }
 };
 
 // ---- reductions and optimizer -----------------------------------------------------------------
 
-// out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may be strided.
+// out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may
+// be strided.
 struct Sum {
-  Out out;    // [1] f64
+  Out out;  // [1] f64
   In x;
   bool squared = false;
   Grad grad = Grad::Overwrite;
@@ -391,34 +452,40 @@ struct Sum {
 };
 // out = max |x|; NaN wins
 struct AbsMax {
-  Out out;    // [1] f32
+  Out out;  // [1] f32
   In x;
   FT_OP("abs_max") { f("out", out), f("x", x); }
   double flops() const { return static_cast<double>(x.size()); }
 };
-// factor = min(1, max_norm / (sqrt(sum_squares) + 1e-6)), 1 where max_norm <= 0 (torch's clip_grad_norm_)
+// factor = min(1, max_norm / (sqrt(sum_squares) + 1e-6)), 1 where max_norm <= 0 (torch's
+// clip_grad_norm_)
 struct ClipFactor {
-  Out factor;        // [1] f32
-  In sum_squares;    // [1] f64
+  Out factor;      // [1] f32
+  In sum_squares;  // [1] f64
   float max_norm = 1;
   FT_OP("clip_factor") { f("factor", factor), f("sum_squares", sum_squares); }
   double flops() const { return 0; }
 };
-// AdamW (Loshchilov and Hutter 2019), torch's order: w -= lr wd w; then w -= lr m^ / (sqrt(v^) + eps),
-// m^, v^ bias-corrected. g is scaled by clip first. All 2-D boxes of fp32 with free row stride.
+// AdamW (Loshchilov and Hutter 2019), torch's order: w -= lr wd w; then w -= lr m^ / (sqrt(v^) +
+// eps), m^, v^ bias-corrected. g is scaled by clip first. All 2-D boxes of fp32 with free row
+// stride.
 struct AdamW {
-  InOut w;                                  // fp32 master
+  InOut w;  // fp32 master
   InOut m;
   InOut v;
   In g;
-  In scalars;                               // [4] f32: lr, step (1-based), clip factor, weight-decay factor
+  In scalars;  // [4] f32: lr, step (1-based), clip factor, weight-decay factor
   std::optional<Out> compute = std::nullopt;  // bf16 copy of w
   float lr_multiplier = 1;
-  float weight_decay = 0;                   // multiplied by scalars[3]
+  float weight_decay = 0;  // multiplied by scalars[3]
   float beta1 = 0.9f;
   float beta2 = 0.95f;
   float eps = 1e-8f;
-  FT_OP("adamw") { f("w", w), f("m", m), f("v", v); FT_OPTIONAL(compute); f("g", g), f("scalars", scalars); }
+  FT_OP("adamw") {
+    f("w", w), f("m", m), f("v", v);
+    FT_OPTIONAL(compute);
+    f("g", g), f("scalars", scalars);
+  }
   double flops() const { return 16.0 * w.size(); }
 };
 

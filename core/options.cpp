@@ -15,7 +15,8 @@ namespace ft {
 
 namespace fs = std::filesystem;
 
-// Own tree: order of keys, places and quotes are kept, and duplicates were refused when it was made.
+// Own tree: order of keys, places and quotes are kept, and duplicates were refused when it was
+// made.
 struct OptionNode::Impl {
   enum Kind { Missing, Null, Scalar, List, Map } kind = Missing;
   std::string file;
@@ -48,7 +49,8 @@ ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) 
       out->kind = Impl::Scalar;
       out->value = node.Scalar();
       out->quoted = node.Tag() == "!";
-      if (!out->quoted && (out->value == "null" || out->value == "~" || out->value.empty())) out->kind = Impl::Null;
+      if (!out->quoted && (out->value == "null" || out->value == "~" || out->value.empty()))
+        out->kind = Impl::Null;
       break;
     case YAML::NodeType::Sequence:
       out->kind = Impl::List;
@@ -59,11 +61,13 @@ ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) 
       for (const auto& entry : node) {
         const ImplPtr key = convert(entry.first, file, depth + 1);
         if (key->kind != Impl::Scalar) option_error(OptionNode(key), "a key must be a word");
-        if (out->find(key->value)) option_error(OptionNode(key), "key \"" + key->value + "\" is given twice");
+        if (out->find(key->value))
+          option_error(OptionNode(key), "key \"" + key->value + "\" is given twice");
         out->entries.emplace_back(key->value, convert(entry.second, file, depth + 1));
       }
       break;
-    default: out->kind = Impl::Null;
+    default:
+      out->kind = Impl::Null;
   }
   return out;
 }
@@ -73,7 +77,8 @@ ImplPtr parse_yaml(const std::string& text, const std::string& origin) {
     const YAML::Node node = YAML::Load(text);
     return convert(node, origin);
   } catch (const YAML::Exception& error) {
-    throw ConfigError(fmt::format("{}:{}:{}: {}", origin, error.mark.line + 1, error.mark.column + 1, error.msg));
+    throw ConfigError(
+        fmt::format("{}:{}:{}: {}", origin, error.mark.line + 1, error.mark.column + 1, error.msg));
   }
 }
 
@@ -92,7 +97,8 @@ ImplPtr load_file(const std::string& path, std::set<std::string>& open) {
   FT_CHECK_CONFIG(open.insert(identity).second, "{}: extends itself", path);
   ImplPtr root = parse_yaml(read_text(path), path);
   if (root->kind == Impl::Null) root->kind = Impl::Map;
-  if (root->kind != Impl::Map) option_error(OptionNode(root), "a configuration is a map of sections");
+  if (root->kind != Impl::Map)
+    option_error(OptionNode(root), "a configuration is a map of sections");
   ImplPtr* base = root->find("extends");
   if (base) {
     const std::string name = OptionNode(*base).text("extends");
@@ -106,7 +112,7 @@ ImplPtr load_file(const std::string& path, std::set<std::string>& open) {
   return root;
 }
 
-size_t distance(const std::string& a, const std::string& b) {   // Levenshtein
+size_t distance(const std::string& a, const std::string& b) {  // Levenshtein
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
@@ -123,7 +129,8 @@ size_t distance(const std::string& a, const std::string& b) {   // Levenshtein
 
 // A number with an optional decimal suffix k, M or B.
 std::optional<double> parse_number(std::string text) {
-  if (text == ".inf" || text == "Infinity" || text == "+.inf") return std::numeric_limits<double>::infinity();
+  if (text == ".inf" || text == "Infinity" || text == "+.inf")
+    return std::numeric_limits<double>::infinity();
   if (text == "-.inf" || text == "-Infinity") return -std::numeric_limits<double>::infinity();
   double scale = 1;
   if (!text.empty()) {
@@ -134,7 +141,8 @@ std::optional<double> parse_number(std::string text) {
   const char* begin = text.c_str() + (!text.empty() && text[0] == '+' ? 1 : 0);
   double value = 0;
   const auto [end, error] = std::from_chars(begin, text.c_str() + text.size(), value);
-  if (error != std::errc() || end != text.c_str() + text.size() || !std::isfinite(value)) return std::nullopt;
+  if (error != std::errc() || end != text.c_str() + text.size() || !std::isfinite(value))
+    return std::nullopt;
   return value * scale;
 }
 
@@ -154,7 +162,8 @@ OptionNode OptionNode::parse(const std::string& text, const std::string& origin)
 void OptionNode::set(const std::string& assignment) {
   const std::string origin = "--set " + assignment;
   const size_t equals = assignment.find('=');
-  FT_CHECK_CONFIG(equals != std::string::npos && equals > 0, "{}: expected path.to.key=value", origin);
+  FT_CHECK_CONFIG(equals != std::string::npos && equals > 0, "{}: expected path.to.key=value",
+                  origin);
   const ImplPtr value = parse_yaml(assignment.substr(equals + 1), origin);
   ImplPtr at = impl_;
   std::string path = assignment.substr(0, equals);
@@ -165,7 +174,8 @@ void OptionNode::set(const std::string& assignment) {
     if (at->kind == Impl::List) {
       size_t index = at->items.size();
       std::from_chars(key.data(), key.data() + key.size(), index);
-      FT_CHECK_CONFIG(index < at->items.size(), "{}: the list has {} elements; \"{}\" is none of them", origin,
+      FT_CHECK_CONFIG(index < at->items.size(),
+                      "{}: the list has {} elements; \"{}\" is none of them", origin,
                       at->items.size(), key);
       if (last) at->items[index] = value;
       at = at->items[index];
@@ -226,17 +236,23 @@ double OptionNode::number(const std::string& option) const {
   if (const ImplPtr* wrapped = impl_->find("__float__")) {
     if (const auto value = parse_number((*wrapped)->value)) return *value;
   }
-  const auto value = impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
-  if (!value) option_error(*this, fmt::format("{} must be a number (for instance 0.1, 1e-3, 64k, 2.5B)", option));
+  const auto value =
+      impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
+  if (!value)
+    option_error(*this,
+                 fmt::format("{} must be a number (for instance 0.1, 1e-3, 64k, 2.5B)", option));
   return *value;
 }
 
 int64_t OptionNode::integer(const std::string& option) const {
-  const auto value = impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
+  const auto value =
+      impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
   if (!value || *value != std::floor(*value) || std::fabs(*value) > 9.0e18)
-    option_error(*this, fmt::format("{} must be a whole number (for instance 512, 64k, 10B)", option));
-  int64_t exact = 0;   // doubles hold whole numbers up to 2^53; plain digits are read exactly
-  const auto [end, error] = std::from_chars(impl_->value.data(), impl_->value.data() + impl_->value.size(), exact);
+    option_error(*this,
+                 fmt::format("{} must be a whole number (for instance 512, 64k, 10B)", option));
+  int64_t exact = 0;  // doubles hold whole numbers up to 2^53; plain digits are read exactly
+  const auto [end, error] =
+      std::from_chars(impl_->value.data(), impl_->value.data() + impl_->value.size(), exact);
   if (error == std::errc() && end == impl_->value.data() + impl_->value.size()) return exact;
   return static_cast<int64_t>(*value);
 }
@@ -269,14 +285,16 @@ std::string nearest(const std::string& word, const std::vector<std::string>& kno
   return best;
 }
 
-void check_keys(const OptionNode& node, const std::string& section, const std::vector<std::string>& known) {
+void check_keys(const OptionNode& node, const std::string& section,
+                const std::vector<std::string>& known) {
   for (const std::string& key : node.keys()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     const std::string near = nearest(key, known);
-    option_error(node.at(key), fmt::format("unknown key \"{}\"{}; {}", key,
-                                           section.empty() ? "" : " in section \"" + section + "\"",
-                                           near.empty() ? fmt::format("known keys: {}", fmt::join(known, ", "))
-                                                        : "did you mean \"" + near + "\"?"));
+    option_error(node.at(key),
+                 fmt::format("unknown key \"{}\"{}; {}", key,
+                             section.empty() ? "" : " in section \"" + section + "\"",
+                             near.empty() ? fmt::format("known keys: {}", fmt::join(known, ", "))
+                                          : "did you mean \"" + near + "\"?"));
   }
 }
 

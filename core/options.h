@@ -1,8 +1,9 @@
 // Strict configuration. Each option is described once, in a function `describe(visitor, struct)`:
 //   v("lr", c.lr, "peak learning rate", Range{0, 10});
-// Three visitors read the description: OptionReader fills the struct from YAML (an unknown key, a wrong type, a value
-// out of range or a key given twice is an error with file, line, column, what was expected and the nearest known key),
-// OptionWriter writes the resolved values as YAML, OptionHelp prints the reference.
+// Three visitors read the description: OptionReader fills the struct from YAML (an unknown key, a
+// wrong type, a value out of range or a key given twice is an error with file, line, column, what
+// was expected and the nearest known key), OptionWriter writes the resolved values as YAML,
+// OptionHelp prints the reference.
 #pragma once
 
 #include "core/check.h"
@@ -40,16 +41,16 @@ class OptionNode {
   // path.to.key=value, as --set takes it; list elements by number.
   void set(const std::string& assignment);
 
-  bool present() const;            // false for a missing key
+  bool present() const;  // false for a missing key
   bool is_null() const;
   bool is_map() const;
   bool is_list() const;
   bool is_scalar() const;
   OptionNode at(const std::string& key) const;
-  std::vector<OptionNode> items() const;             // of a list
-  std::vector<std::string> keys() const;             // of a map, in order
-  std::string where() const;                         // "file:line:column"
-  std::string scalar() const;                        // its text; throws for maps and lists
+  std::vector<OptionNode> items() const;  // of a list
+  std::vector<std::string> keys() const;  // of a map, in order
+  std::string where() const;              // "file:line:column"
+  std::string scalar() const;             // its text; throws for maps and lists
   bool quoted() const;
 
   // Conversions; throw ConfigError naming place, option, and what was expected.
@@ -64,9 +65,11 @@ class OptionNode {
 
 [[noreturn]] void option_error(const OptionNode& node, const std::string& text);
 // Throws for a key of `node` that is not known.
-void check_keys(const OptionNode& node, const std::string& section, const std::vector<std::string>& known);
-std::string nearest(const std::string& word, const std::vector<std::string>& known);   // empty when none is near
-std::string number_text(double value);   // shortest text that reads back the same; .inf for infinity
+void check_keys(const OptionNode& node, const std::string& section,
+                const std::vector<std::string>& known);
+std::string nearest(const std::string& word,
+                    const std::vector<std::string>& known);  // empty when none is near
+std::string number_text(double value);  // shortest text that reads back the same; .inf for infinity
 
 template <class T>
 struct is_vector : std::false_type {};
@@ -84,13 +87,15 @@ struct is_array<std::array<T, N>> : std::true_type {};
 
 class OptionReader {
  public:
-  OptionReader(OptionNode node, std::string section) : node_(std::move(node)), section_(std::move(section)) {}
+  OptionReader(OptionNode node, std::string section)
+      : node_(std::move(node)), section_(std::move(section)) {}
 
   template <class T, class Limit = Range>
-  void operator()(const std::string& name, T& value, const std::string& /*help*/, const Limit& limit = {}) {
+  void operator()(const std::string& name, T& value, const std::string& /*help*/,
+                  const Limit& limit = {}) {
     known_.push_back(name);
     const OptionNode node = node_.at(name);
-    if (!node.present() || (node.is_null() && !is_optional<T>::value)) return;   // null: the default
+    if (!node.present() || (node.is_null() && !is_optional<T>::value)) return;  // null: the default
     const std::string option = section_.empty() ? name : section_ + "." + name;
     read(node, option, value);
     check(node, option, value, limit);
@@ -144,13 +149,16 @@ class OptionReader {
     }
   }
   template <class T>
-  static void check(const OptionNode& node, const std::string& option, const T& value, const Range& r) {
+  static void check(const OptionNode& node, const std::string& option, const T& value,
+                    const Range& r) {
     if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
       if (!(static_cast<double>(value) >= r.low && static_cast<double>(value) <= r.high))
-        option_error(node, fmt::format("{} = {} is out of range; expected {} to {}", option, value, r.low, r.high));
+        option_error(node, fmt::format("{} = {} is out of range; expected {} to {}", option, value,
+                                       r.low, r.high));
     }
   }
-  static void check(const OptionNode& node, const std::string& option, const std::string& value, const Choices& c) {
+  static void check(const OptionNode& node, const std::string& option, const std::string& value,
+                    const Choices& c) {
     for (const std::string& name : c.names)
       if (name == value) return;
     option_error(node, fmt::format("{} = \"{}\" is not known; expected one of: {}", option, value,
@@ -167,10 +175,13 @@ class OptionWriter {
   explicit OptionWriter(int indent = 0) : indent_(indent) {}
 
   template <class T, class Limit = Range>
-  void operator()(const std::string& name, T& value, const std::string& /*help*/, const Limit& = {}) {
+  void operator()(const std::string& name, T& value, const std::string& /*help*/,
+                  const Limit& = {}) {
     text_ += std::string(static_cast<size_t>(indent_), ' ') + name + ":" + written(value) + "\n";
   }
-  void derived(const std::string& name, int64_t& value, const std::string& help) { (*this)(name, value, help); }
+  void derived(const std::string& name, int64_t& value, const std::string& help) {
+    (*this)(name, value, help);
+  }
   const std::string& text() const { return text_; }
 
  private:
@@ -199,8 +210,8 @@ class OptionWriter {
       return " " + inner.flow();
     }
   }
-  std::string flow() const;                            // {a: 1, b: 2}
-  static std::string quote(const std::string& text);   // double-quoted YAML
+  std::string flow() const;                           // {a: 1, b: 2}
+  static std::string quote(const std::string& text);  // double-quoted YAML
 
   int indent_;
   std::string text_;
@@ -211,7 +222,8 @@ class OptionHelp {
   explicit OptionHelp(std::string section) : section_(std::move(section)) {}
 
   template <class T, class Limit = Range>
-  void operator()(const std::string& name, T& value, const std::string& help, const Limit& limit = {}) {
+  void operator()(const std::string& name, T& value, const std::string& help,
+                  const Limit& limit = {}) {
     OptionWriter writer;
     writer(name, value, help);
     line(section_ + "." + name, writer.text().substr(name.size() + 1), help, limits(limit));
@@ -223,8 +235,11 @@ class OptionHelp {
 
  private:
   static std::string limits(const Range& r);
-  static std::string limits(const Choices& c) { return fmt::format("{}", fmt::join(c.names, " | ")); }
-  void line(const std::string& option, std::string value, const std::string& help, const std::string& limit);
+  static std::string limits(const Choices& c) {
+    return fmt::format("{}", fmt::join(c.names, " | "));
+  }
+  void line(const std::string& option, std::string value, const std::string& help,
+            const std::string& limit);
 
   std::string section_;
   std::string text_;

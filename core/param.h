@@ -1,6 +1,6 @@
-// A parameter is declared once: its storage, and the pieces of Hugging Face tensors that live in it.
-// Storage may be fused (several tensors share one matrix, so one product serves them all) and padded;
-// norms, the optimizer, checkpoints and counts see pieces, never padding.
+// A parameter is declared once: its storage, and the pieces of Hugging Face tensors that live in
+// it. Storage may be fused (several tensors share one matrix, so one product serves them all) and
+// padded; norms, the optimizer, checkpoints and counts see pieces, never padding.
 #pragma once
 
 #include "core/tensor.h"
@@ -15,7 +15,8 @@ namespace ft {
 struct Init {
   enum class Kind : uint8_t { Zero, One, Normal, Uniform, LogRange, LogUniform, DtBias };
   Kind kind = Kind::Zero;
-  double a = 0;  // Normal: std; Uniform, LogUniform: low; DtBias: smallest dt; LogRange: log(1 + row)
+  double a =
+      0;  // Normal: std; Uniform, LogUniform: low; DtBias: smallest dt; LogRange: log(1 + row)
   double b = 0;  // Uniform, LogUniform: high (of the value whose log is stored); DtBias: largest dt
   double floor = 0;  // DtBias: dt is at least this
 };
@@ -26,18 +27,18 @@ enum class Cut : uint8_t { None, Out, In };
 // A box of one Hugging Face tensor, lying as a box in the storage. Tensors are seen as matrices
 // [shape[0], product of the rest].
 struct Piece {
-  std::string name;             // Hugging Face name, e.g. "model.layers.0.mamba.in_proj.weight"
-  std::string section;          // part of that tensor ("z", "x", "B", "C", "dt"), or empty for all of it
-  std::vector<int64_t> shape;   // of the whole Hugging Face tensor
-  int64_t tensor_row = 0;       // where the box starts in the Hugging Face tensor
+  std::string name;     // Hugging Face name, e.g. "model.layers.0.mamba.in_proj.weight"
+  std::string section;  // part of that tensor ("z", "x", "B", "C", "dt"), or empty for all of it
+  std::vector<int64_t> shape;  // of the whole Hugging Face tensor
+  int64_t tensor_row = 0;      // where the box starts in the Hugging Face tensor
   int64_t tensor_col = 0;
-  int64_t row = 0;              // where it starts in the storage
+  int64_t row = 0;  // where it starts in the storage
   int64_t col = 0;
-  int64_t rows = 0;             // its size
+  int64_t rows = 0;  // its size
   int64_t cols = 1;
   Init init;
   Cut cut = Cut::None;
-  bool decay = true;            // weight decay applies unless a group says otherwise (2-D weights)
+  bool decay = true;  // weight decay applies unless a group says otherwise (2-D weights)
   // Filled from the configuration's groups by the optimizer:
   float lr_multiplier = 1;
   std::optional<float> weight_decay;
@@ -46,14 +47,14 @@ struct Piece {
   int64_t size() const { return rows * cols; }
 };
 
-// Storage [rows, cols] and its pieces. Memory is bound by parallel/store.h: `value` is what ops read
-// (compute dtype), `grad` is fp32.
+// Storage [rows, cols] and its pieces. Memory is bound by parallel/store.h: `value` is what ops
+// read (compute dtype), `grad` is fp32.
 struct Param {
   int64_t rows = 0;
   int64_t cols = 1;
-  bool always_fp32 = false;     // small or sensitive: A_log, D, dt_bias, norms, conv, biases
+  bool always_fp32 = false;  // small or sensitive: A_log, D, dt_bias, norms, conv, biases
   std::vector<Piece> pieces;
-  Tensor value;                 // [rows, cols] (dims 1 where cols is 1)
+  Tensor value;  // [rows, cols] (dims 1 where cols is 1)
   Tensor grad;
   Tensor master, exp_avg, exp_avg_sq;  // fp32; master is value itself where compute is fp32
 

@@ -17,13 +17,14 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr uint64_t kMaxHeader = 100'000'000;   // the limit of the format's own reader
+constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own reader
 
 // Bytes of an element; 0 for a dtype that is not known.
 int64_t element_bytes(const std::string& dtype) {
   static const std::map<std::string, int64_t> sizes = {
-      {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"I16", 2}, {"U16", 2},
-      {"F16", 2}, {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4}, {"I64", 8}, {"U64", 8}, {"F64", 8}, {"C64", 8}};
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
+      {"F32", 4},  {"I64", 8}, {"U64", 8}, {"F64", 8},     {"C64", 8}};
   const auto it = sizes.find(dtype);
   return it == sizes.end() ? 0 : it->second;
 }
@@ -63,7 +64,8 @@ Json parse_header(const std::string& path, const MappedFile& file, uint64_t leng
   std::set<std::string> seen;
   std::string twice;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::key && depth == 1 && !seen.insert(parsed.get<std::string>()).second)
+    if (event == Json::parse_event_t::key && depth == 1 &&
+        !seen.insert(parsed.get<std::string>()).second)
       twice = parsed.get<std::string>();
     return true;
   };
@@ -71,9 +73,11 @@ Json parse_header(const std::string& path, const MappedFile& file, uint64_t leng
   try {
     header = Json::parse(text, text + length, watch);
   } catch (const Json::exception& error) {
-    throw ConfigError(fmt::format("{}: not a safetensors file: its header is not valid JSON: {}", path, error.what()));
+    throw ConfigError(fmt::format("{}: not a safetensors file: its header is not valid JSON: {}",
+                                  path, error.what()));
   }
-  FT_CHECK_CONFIG(header.is_object(), "{}: not a safetensors file: its header is not a JSON object", path);
+  FT_CHECK_CONFIG(header.is_object(), "{}: not a safetensors file: its header is not a JSON object",
+                  path);
   FT_CHECK_CONFIG(twice.empty(), "{}: damaged: the header names '{}' twice", path, twice);
   return header;
 }
@@ -86,27 +90,31 @@ bool count(const Json& json, int64_t* out) {
   return true;
 }
 
-TensorInfo parse_tensor(const std::string& path, const std::string& name, const Json& json, int64_t start, int64_t size) {
-  const bool form = json.is_object() && json.contains("dtype") && json["dtype"].is_string() && json.contains("shape") &&
-                    json["shape"].is_array() && json.contains("data_offsets") && json["data_offsets"].is_array() &&
+TensorInfo parse_tensor(const std::string& path, const std::string& name, const Json& json,
+                        int64_t start, int64_t size) {
+  const bool form = json.is_object() && json.contains("dtype") && json["dtype"].is_string() &&
+                    json.contains("shape") && json["shape"].is_array() &&
+                    json.contains("data_offsets") && json["data_offsets"].is_array() &&
                     json["data_offsets"].size() == 2;
   FT_CHECK_CONFIG(form, "{}: damaged: tensor '{}' lacks dtype, shape or data_offsets", path, name);
   TensorInfo info;
   info.dtype = json["dtype"].get<std::string>();
   for (const Json& n : json["shape"]) {
     int64_t value = 0;
-    FT_CHECK_CONFIG(count(n, &value), "{}: damaged: tensor '{}' has a size that is no whole number", path, name);
+    FT_CHECK_CONFIG(count(n, &value), "{}: damaged: tensor '{}' has a size that is no whole number",
+                    path, name);
     info.shape.push_back(value);
   }
   const int64_t element = element_bytes(info.dtype);
   FT_CHECK_CONFIG(element > 0, "{}: tensor '{}' has the unknown dtype {}", path, name, info.dtype);
   const int64_t expected = dense_bytes(info.shape, element);
   int64_t begin = 0, end = 0;
-  FT_CHECK_CONFIG(count(json["data_offsets"][0], &begin) && count(json["data_offsets"][1], &end) && begin <= end &&
-                      end <= size,
-                  "{}: damaged or cut short: tensor '{}' lies at bytes {} of {} bytes of data", path, name,
-                  json["data_offsets"].dump(), size);
-  FT_CHECK_CONFIG(expected == end - begin, "{}: damaged: tensor '{}' [{}] of {} needs {} bytes but has {}", path, name,
+  FT_CHECK_CONFIG(count(json["data_offsets"][0], &begin) && count(json["data_offsets"][1], &end) &&
+                      begin <= end && end <= size,
+                  "{}: damaged or cut short: tensor '{}' lies at bytes {} of {} bytes of data",
+                  path, name, json["data_offsets"].dump(), size);
+  FT_CHECK_CONFIG(expected == end - begin,
+                  "{}: damaged: tensor '{}' [{}] of {} needs {} bytes but has {}", path, name,
                   fmt::join(info.shape, ", "), info.dtype, expected, end - begin);
   info.offset = start + begin;
   info.bytes = end - begin;
@@ -114,11 +122,13 @@ TensorInfo parse_tensor(const std::string& path, const std::string& name, const 
 }
 
 // The data section must be covered exactly: no overlap, no gap, nothing behind.
-void check_cover(const std::string& path, const std::map<std::string, TensorInfo>& tensors, int64_t start, int64_t size) {
+void check_cover(const std::string& path, const std::map<std::string, TensorInfo>& tensors,
+                 int64_t start, int64_t size) {
   std::vector<const std::pair<const std::string, TensorInfo>*> order;
   for (const auto& t : tensors) order.push_back(&t);
   std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
-    return std::pair(a->second.offset, a->second.bytes) < std::pair(b->second.offset, b->second.bytes);
+    return std::pair(a->second.offset, a->second.bytes) <
+           std::pair(b->second.offset, b->second.bytes);
   });
   int64_t at = start;
   for (const auto* t : order) {
@@ -153,7 +163,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : impl_(std::make_uniq
   FT_CHECK_CONFIG(size >= 8, "{}: not a safetensors file: only {} bytes", path, size);
   const auto length = load<uint64_t>(impl_->file.data());
   FT_CHECK_CONFIG(length <= kMaxHeader && static_cast<int64_t>(length) <= size - 8,
-                  "{}: not a safetensors file, or cut short: a header of {} bytes in a file of {}", path, length, size);
+                  "{}: not a safetensors file, or cut short: a header of {} bytes in a file of {}",
+                  path, length, size);
   const int64_t start = 8 + static_cast<int64_t>(length);
   const Json header = parse_header(path, impl_->file, length);
   for (const auto& [name, value] : header.items()) {
@@ -176,8 +187,12 @@ SafetensorsFile& SafetensorsFile::operator=(SafetensorsFile&&) noexcept = defaul
 
 const std::string& SafetensorsFile::path() const { return impl_->file.path(); }
 const std::map<std::string, TensorInfo>& SafetensorsFile::tensors() const { return impl_->tensors; }
-const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return impl_->metadata; }
-bool SafetensorsFile::contains(const std::string& name) const { return impl_->tensors.contains(name); }
+const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
+  return impl_->metadata;
+}
+bool SafetensorsFile::contains(const std::string& name) const {
+  return impl_->tensors.contains(name);
+}
 
 const TensorInfo& SafetensorsFile::info(const std::string& name) const {
   const auto it = impl_->tensors.find(name);
@@ -185,12 +200,16 @@ const TensorInfo& SafetensorsFile::info(const std::string& name) const {
   return it->second;
 }
 
-const void* SafetensorsFile::data(const std::string& name) const { return impl_->file.data() + info(name).offset; }
+const void* SafetensorsFile::data(const std::string& name) const {
+  return impl_->file.data() + info(name).offset;
+}
 
-void SafetensorsFile::read_f32(const std::string& name, int64_t begin, int64_t n, float* out) const {
+void SafetensorsFile::read_f32(const std::string& name, int64_t begin, int64_t n,
+                               float* out) const {
   const TensorInfo& t = info(name);
-  FT_CHECK(begin >= 0 && n >= 0 && n <= t.size() - begin, "{}: tensor '{}' has {} elements; {} from {} were asked for",
-           path(), name, t.size(), n, begin);
+  FT_CHECK(begin >= 0 && n >= 0 && n <= t.size() - begin,
+           "{}: tensor '{}' has {} elements; {} from {} were asked for", path(), name, t.size(), n,
+           begin);
   if (n == 0) return;
   const int64_t element = element_bytes(t.dtype);
   const uint8_t* from = impl_->file.data() + t.offset + begin * element;
@@ -204,7 +223,8 @@ void SafetensorsFile::read_f32(const std::string& name, int64_t begin, int64_t n
   } else if (t.dtype == "F64") {
     for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(load<double>(from + 8 * i));
   } else {
-    throw ConfigError(fmt::format("{}: tensor '{}' is {}; expected F32, BF16, F16 or F64", path(), name, t.dtype));
+    throw ConfigError(fmt::format("{}: tensor '{}' is {}; expected F32, BF16, F16 or F64", path(),
+                                  name, t.dtype));
   }
 }
 
@@ -218,7 +238,8 @@ namespace {
 
 template <class T>
 void widen(const uint8_t* from, std::vector<int64_t>& out) {
-  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int64_t>(load<T>(from + i * sizeof(T)));
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<int64_t>(load<T>(from + i * sizeof(T)));
 }
 
 }  // namespace
@@ -236,22 +257,26 @@ std::vector<int64_t> SafetensorsFile::read_i64(const std::string& name) const {
   else if (t.dtype == "U8" || t.dtype == "BOOL") widen<uint8_t>(from, out);
   else if (t.dtype == "U64") {
     widen<uint64_t>(from, out);
-    for (int64_t v : out) FT_CHECK_CONFIG(v >= 0, "{}: tensor '{}' holds numbers above 2^63", path(), name);
+    for (int64_t v : out)
+      FT_CHECK_CONFIG(v >= 0, "{}: tensor '{}' holds numbers above 2^63", path(), name);
   } else {
-    throw ConfigError(fmt::format("{}: tensor '{}' is {}; expected whole numbers", path(), name, t.dtype));
+    throw ConfigError(
+        fmt::format("{}: tensor '{}' is {}; expected whole numbers", path(), name, t.dtype));
   }
   return out;
 }
 
 SafetensorsFolder::SafetensorsFolder(const std::string& folder) {
   namespace fs = std::filesystem;
-  const fs::path single = fs::path(folder) / "model.safetensors", index = fs::path(folder) / "model.safetensors.index.json";
+  const fs::path single = fs::path(folder) / "model.safetensors",
+                 index = fs::path(folder) / "model.safetensors.index.json";
   if (fs::is_regular_file(single)) {
     files_.emplace_back(single.string());
     for (const auto& [name, info] : files_[0].tensors()) where_[name] = 0;
     return;
   }
-  FT_CHECK_CONFIG(fs::is_regular_file(index), "{}: has neither model.safetensors nor model.safetensors.index.json", folder);
+  FT_CHECK_CONFIG(fs::is_regular_file(index),
+                  "{}: has neither model.safetensors nor model.safetensors.index.json", folder);
   Json json;
   try {
     json = Json::parse(read_text(index.string()));
@@ -262,13 +287,15 @@ SafetensorsFolder::SafetensorsFolder(const std::string& folder) {
                   "{}: has no weight_map", index.string());
   std::map<std::string, size_t> opened;
   for (const auto& [name, shard] : json["weight_map"].items()) {
-    FT_CHECK_CONFIG(shard.is_string(), "{}: the shard of '{}' is not a file name", index.string(), name);
+    FT_CHECK_CONFIG(shard.is_string(), "{}: the shard of '{}' is not a file name", index.string(),
+                    name);
     const auto file = shard.get<std::string>();
-    FT_CHECK_CONFIG(!file.empty() && file.find('/') == std::string::npos, "{}: shard '{}' lies outside the folder",
-                    index.string(), file);
+    FT_CHECK_CONFIG(!file.empty() && file.find('/') == std::string::npos,
+                    "{}: shard '{}' lies outside the folder", index.string(), file);
     const auto [it, fresh] = opened.try_emplace(file, files_.size());
     if (fresh) files_.emplace_back((fs::path(folder) / file).string());
-    FT_CHECK_CONFIG(files_[it->second].contains(name), "{}: has no tensor '{}', which the index places there",
+    FT_CHECK_CONFIG(files_[it->second].contains(name),
+                    "{}: has no tensor '{}', which the index places there",
                     files_[it->second].path(), name);
     where_[name] = it->second;
   }
@@ -279,7 +306,9 @@ bool SafetensorsFolder::contains(const std::string& name) const { return where_.
 const SafetensorsFile& SafetensorsFolder::file_of(const std::string& name) const {
   const auto it = where_.find(name);
   FT_CHECK_CONFIG(it != where_.end(), "{}: no file has the tensor '{}'",
-                  files_.empty() ? "safetensors folder" : std::filesystem::path(files_[0].path()).parent_path().string(), name);
+                  files_.empty() ? "safetensors folder"
+                                 : std::filesystem::path(files_[0].path()).parent_path().string(),
+                  name);
   return files_[it->second];
 }
 
@@ -290,23 +319,28 @@ std::vector<std::string> SafetensorsFolder::names() const {
 }
 
 std::string safetensors_header(const std::vector<NamedTensor>& tensors,
-                               const std::map<std::string, std::string>& metadata, std::vector<int64_t>* offsets) {
+                               const std::map<std::string, std::string>& metadata,
+                               std::vector<int64_t>* offsets) {
   Json json = Json::object();
   if (!metadata.empty()) json["__metadata__"] = metadata;
   std::set<std::string> names;
   std::vector<int64_t> relative;
   int64_t at = 0;
   for (const NamedTensor& t : tensors) {
-    FT_CHECK(t.name != "__metadata__" && names.insert(t.name).second, "safetensors: the tensor name '{}' is taken", t.name);
+    FT_CHECK(t.name != "__metadata__" && names.insert(t.name).second,
+             "safetensors: the tensor name '{}' is taken", t.name);
     const int64_t element = element_bytes(t.dtype);
     FT_CHECK(element > 0 && dense_bytes(t.shape, element) == t.bytes,
-             "safetensors: tensor '{}' [{}] of {} does not have {} bytes", t.name, fmt::join(t.shape, ", "), t.dtype, t.bytes);
-    json.emplace(t.name, Json{{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {at, at + t.bytes}}});
+             "safetensors: tensor '{}' [{}] of {} does not have {} bytes", t.name,
+             fmt::join(t.shape, ", "), t.dtype, t.bytes);
+    json.emplace(
+        t.name, Json{{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {at, at + t.bytes}}});
     relative.push_back(at);
     at += t.bytes;
   }
   std::string text = json.dump();
-  text.append((64 - (8 + text.size()) % 64) % 64, ' ');   // blanks behind JSON are part of the format
+  text.append((64 - (8 + text.size()) % 64) % 64,
+              ' ');  // blanks behind JSON are part of the format
   const uint64_t length = text.size();
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);

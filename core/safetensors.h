@@ -1,5 +1,6 @@
 // Hugging Face's safetensors files: reading through mmap, writing with a known header.
-// Format: u64 header length, JSON header {name: {dtype, shape, data_offsets}}, raw little-endian data.
+// Format: u64 header length, JSON header {name: {dtype, shape, data_offsets}}, raw little-endian
+// data.
 #pragma once
 
 #include "core/tensor.h"
@@ -13,11 +14,11 @@ namespace ft {
 
 // Where a tensor lies in a safetensors file.
 struct TensorInfo {
-  std::string dtype;            // as written: "F32", "BF16", "F16", "F64", "I64", "I32", "U8", ...
+  std::string dtype;  // as written: "F32", "BF16", "F16", "F64", "I64", "I32", "U8", ...
   std::vector<int64_t> shape;
-  int64_t offset = 0;           // from the start of the file, in bytes
+  int64_t offset = 0;  // from the start of the file, in bytes
   int64_t bytes = 0;
-  int64_t size() const;         // elements
+  int64_t size() const;  // elements
 };
 
 // A read-only mapped file. Every offset, shape and length in the header is checked against the file
@@ -33,8 +34,8 @@ class SafetensorsFile {
   const std::map<std::string, TensorInfo>& tensors() const;
   const std::map<std::string, std::string>& metadata() const;
   bool contains(const std::string& name) const;
-  const TensorInfo& info(const std::string& name) const;   // throws, naming file and tensor
-  const void* data(const std::string& name) const;         // may be unaligned
+  const TensorInfo& info(const std::string& name) const;  // throws, naming file and tensor
+  const void* data(const std::string& name) const;        // may be unaligned
   // Elements [begin, begin + count) as fp32, from F32, BF16, F16 or F64.
   void read_f32(const std::string& name, int64_t begin, int64_t count, float* out) const;
   std::vector<float> read_f32(const std::string& name) const;
@@ -48,10 +49,10 @@ class SafetensorsFile {
 // A Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json names.
 class SafetensorsFolder {
  public:
-  explicit SafetensorsFolder(const std::string& folder);   // throws ConfigError: what is missing
+  explicit SafetensorsFolder(const std::string& folder);  // throws ConfigError: what is missing
   bool contains(const std::string& name) const;
   const SafetensorsFile& file_of(const std::string& name) const;  // throws, naming the tensor
-  std::vector<std::string> names() const;                  // sorted
+  std::vector<std::string> names() const;                         // sorted
 
  private:
   std::vector<SafetensorsFile> files_;
@@ -61,12 +62,13 @@ class SafetensorsFolder {
 // What to write: dense data in host memory.
 struct NamedTensor {
   std::string name;
-  std::string dtype;            // "F32", "BF16", "I64", ...
+  std::string dtype;  // "F32", "BF16", "I64", ...
   std::vector<int64_t> shape;
   const void* data = nullptr;
   int64_t bytes = 0;
 };
-// The header bytes (length prefix included, data aligned to 64) and each tensor's offset in the file.
+// The header bytes (length prefix included, data aligned to 64) and each tensor's offset in the
+// file.
 std::string safetensors_header(const std::vector<NamedTensor>& tensors,
                                const std::map<std::string, std::string>& metadata,
                                std::vector<int64_t>* offsets);

@@ -4,25 +4,43 @@ namespace ft {
 
 int64_t size_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::F64: case Dtype::I64: return 8;
-    case Dtype::F32: case Dtype::I32: return 4;
-    case Dtype::BF16: case Dtype::I16: case Dtype::U16: return 2;
-    case Dtype::U8: case Dtype::I8: return 1;
+    case Dtype::F64:
+    case Dtype::I64:
+      return 8;
+    case Dtype::F32:
+    case Dtype::I32:
+      return 4;
+    case Dtype::BF16:
+    case Dtype::I16:
+    case Dtype::U16:
+      return 2;
+    case Dtype::U8:
+    case Dtype::I8:
+      return 1;
   }
   throw Error("unknown dtype");
 }
 
 const char* name_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::F32: return "fp32";
-    case Dtype::BF16: return "bf16";
-    case Dtype::F64: return "fp64";
-    case Dtype::I32: return "int32";
-    case Dtype::I64: return "int64";
-    case Dtype::U8: return "uint8";
-    case Dtype::I8: return "int8";
-    case Dtype::I16: return "int16";
-    case Dtype::U16: return "uint16";
+    case Dtype::F32:
+      return "fp32";
+    case Dtype::BF16:
+      return "bf16";
+    case Dtype::F64:
+      return "fp64";
+    case Dtype::I32:
+      return "int32";
+    case Dtype::I64:
+      return "int64";
+    case Dtype::U8:
+      return "uint8";
+    case Dtype::I8:
+      return "int8";
+    case Dtype::I16:
+      return "int16";
+    case Dtype::U16:
+      return "uint16";
   }
   return "?";
 }

@@ -1,6 +1,6 @@
-// Tensor: a view of memory, passed by value. It owns nothing; whoever made the memory keeps it alive.
-// Dims in comments: T tokens (all sequences of a micro-batch, flattened), B sequences, H heads,
-// P head dim, N state, G groups, V vocabulary, C channels.
+// Tensor: a view of memory, passed by value. It owns nothing; whoever made the memory keeps it
+// alive. Dims in comments: T tokens (all sequences of a micro-batch, flattened), B sequences, H
+// heads, P head dim, N state, G groups, V vocabulary, C channels.
 #pragma once
 
 #include "core/check.h"
@@ -15,8 +15,8 @@ namespace ft {
 
 enum class Dtype : uint8_t { F32, BF16, F64, I32, I64, U8, I8, I16, U16 };
 
-int64_t size_of(Dtype dtype);        // bytes of one element
-const char* name_of(Dtype dtype);    // "fp32", "bf16", ...
+int64_t size_of(Dtype dtype);      // bytes of one element
+const char* name_of(Dtype dtype);  // "fp32", "bf16", ...
 
 // bfloat16: the upper half of a float, rounded to nearest even.
 struct bf16 {
@@ -28,7 +28,9 @@ struct bf16 {
     bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40u)
                : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 // Checked conversion between integer types.
@@ -54,15 +56,15 @@ struct Tensor {
   Tensor() = default;
   Tensor(void* memory, Dtype type, std::initializer_list<int64_t> sizes);  // dense
 
-  int64_t size() const;    // elements
-  int64_t bytes() const;   // size() * element size
-  bool dense() const;      // no gaps: one run of memory
+  int64_t size() const;   // elements
+  int64_t bytes() const;  // size() * element size
+  bool dense() const;     // no gaps: one run of memory
   int64_t rows() const { return shape[0]; }
   int64_t cols() const { return dims > 1 ? shape[1] : 1; }
 
   // Views. columns/row_range keep the dims, view changes the shape of dense memory.
-  Tensor columns(int64_t begin, int64_t end) const;   // [:, begin:end] of a 2-D tensor
-  Tensor row_range(int64_t begin, int64_t end) const; // [begin:end, ...]
+  Tensor columns(int64_t begin, int64_t end) const;    // [:, begin:end] of a 2-D tensor
+  Tensor row_range(int64_t begin, int64_t end) const;  // [begin:end, ...]
   Tensor view(std::initializer_list<int64_t> sizes) const;
 
   // Typed access; throws where the dtype differs.
@@ -74,15 +76,42 @@ struct Tensor {
 
 template <class E>
 constexpr Dtype dtype_of();
-template <> constexpr Dtype dtype_of<float>() { return Dtype::F32; }
-template <> constexpr Dtype dtype_of<bf16>() { return Dtype::BF16; }
-template <> constexpr Dtype dtype_of<double>() { return Dtype::F64; }
-template <> constexpr Dtype dtype_of<int32_t>() { return Dtype::I32; }
-template <> constexpr Dtype dtype_of<int64_t>() { return Dtype::I64; }
-template <> constexpr Dtype dtype_of<uint8_t>() { return Dtype::U8; }
-template <> constexpr Dtype dtype_of<int8_t>() { return Dtype::I8; }
-template <> constexpr Dtype dtype_of<int16_t>() { return Dtype::I16; }
-template <> constexpr Dtype dtype_of<uint16_t>() { return Dtype::U16; }
+template <>
+constexpr Dtype dtype_of<float>() {
+  return Dtype::F32;
+}
+template <>
+constexpr Dtype dtype_of<bf16>() {
+  return Dtype::BF16;
+}
+template <>
+constexpr Dtype dtype_of<double>() {
+  return Dtype::F64;
+}
+template <>
+constexpr Dtype dtype_of<int32_t>() {
+  return Dtype::I32;
+}
+template <>
+constexpr Dtype dtype_of<int64_t>() {
+  return Dtype::I64;
+}
+template <>
+constexpr Dtype dtype_of<uint8_t>() {
+  return Dtype::U8;
+}
+template <>
+constexpr Dtype dtype_of<int8_t>() {
+  return Dtype::I8;
+}
+template <>
+constexpr Dtype dtype_of<int16_t>() {
+  return Dtype::I16;
+}
+template <>
+constexpr Dtype dtype_of<uint16_t>() {
+  return Dtype::U16;
+}
 
 template <class E>
 E* Tensor::ptr() const {

@@ -1,5 +1,5 @@
-// Causal attention with grouped queries and an online softmax over tiles of keys (Milakov and Gimelshein 2018;
-// Dao et al. 2022): memory grows with T, never with T x T.
+// Causal attention with grouped queries and an online softmax over tiles of keys (Milakov and
+// Gimelshein 2018; Dao et al. 2022): memory grows with T, never with T x T.
 #include "cpu/attention_common.h"
 
 #include <limits>
@@ -8,7 +8,8 @@ namespace ft::cpu {
 
 namespace {
 
-// What a tile of queries has gathered so far: o = sum_j exp(score_j - high) v_j, sum = sum_j exp(score_j - high).
+// What a tile of queries has gathered so far: o = sum_j exp(score_j - high) v_j, sum = sum_j
+// exp(score_j - high).
 struct Gathered {
   float *q, *o, *p, *high, *sum;
   explicit Gathered(const AttentionSizes& s) {
@@ -58,19 +59,24 @@ void run(const ops::Attention& op, Stream) {
   const int64_t T = op.q.rows(), key_tiles = s.B * s.kv_heads * s.key_tiles;
   const int32_t* docs = op.docs.i32();
   float* lse = op.lse.f32();
-  float* kts = workspace_f32(kWideA, key_tiles * s.transposed_tile());   // keys as columns, once for all heads
+  float* kts = workspace_f32(
+      kWideA, key_tiles * s.transposed_tile());  // keys as columns, once for all heads
   float* vs = workspace_f32(kWideB, key_tiles * s.tile());
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < key_tiles; ++task) {
-    const int64_t tile = task % s.key_tiles, kv = task / s.key_tiles % s.kv_heads, b = task / s.key_tiles / s.kv_heads;
-    load_keys(s, op.k, b, kv, tile, workspace_f32(kTile, s.tile()), kts + task * s.transposed_tile());
+    const int64_t tile = task % s.key_tiles, kv = task / s.key_tiles % s.kv_heads,
+                  b = task / s.key_tiles / s.kv_heads;
+    load_keys(s, op.k, b, kv, tile, workspace_f32(kTile, s.tile()),
+              kts + task * s.transposed_tile());
     load_keys(s, op.v, b, kv, tile, vs + task * s.tile(), nullptr);
   }
 #pragma omp parallel for schedule(dynamic)
   for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task) {
     // the last queries see most: they go first
-    const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads, b = task / s.heads % s.B;
-    const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0), token = b * s.queries + q0;
+    const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads,
+                  b = task / s.heads % s.B;
+    const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
+                  token = b * s.queries + q0;
     Gathered t(s);
     load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
     const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;

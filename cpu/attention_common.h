@@ -1,4 +1,5 @@
-// Tiles of one head, widened to fp32 and padded with zeros: a tile of kTileRows queries meets tiles of kTileRows keys.
+// Tiles of one head, widened to fp32 and padded with zeros: a tile of kTileRows queries meets tiles
+// of kTileRows keys.
 #pragma once
 
 #include "cpu/common.h"
@@ -9,24 +10,27 @@
 namespace ft::cpu {
 
 inline constexpr int64_t kTileRows = 64;
-inline constexpr int64_t kBlocks = kTileRows / 4;   // the panels of ssd_panel.h are four rows high
-inline const int64_t kTileStride = tile_stride(kTileRows);   // of scores and of transposed tiles
+inline constexpr int64_t kBlocks = kTileRows / 4;  // the panels of ssd_panel.h are four rows high
+inline const int64_t kTileStride = tile_stride(kTileRows);  // of scores and of transposed tiles
 
 struct AttentionSizes {
-  int64_t B, heads, kv_heads, dim, queries, keys, offset;   // queries, keys: of a sequence
-  int64_t wide, stride;                                     // of a row of a tile: padded, and with gaps
+  int64_t B, heads, kv_heads, dim, queries, keys, offset;  // queries, keys: of a sequence
+  int64_t wide, stride;  // of a row of a tile: padded, and with gaps
   int64_t query_tiles, key_tiles;
 
   template <class Op>
-  explicit AttentionSizes(const Op& op)
-      : B(op.sequences), heads(op.heads), kv_heads(op.kv_heads) {
+  explicit AttentionSizes(const Op& op) : B(op.sequences), heads(op.heads), kv_heads(op.kv_heads) {
     FT_CHECK(B > 0 && heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
              "attention: {} heads cannot share {} key heads in {} sequences", heads, kv_heads, B);
-    dim = op.q.cols() / heads, queries = op.q.rows() / B, keys = op.k.rows() / B, offset = keys - queries;
-    FT_CHECK(dim * heads == op.q.cols() && dim * kv_heads == op.k.cols() && op.v.cols() == op.k.cols() &&
-                 queries * B == op.q.rows() && keys * B == op.k.rows() && op.v.rows() == op.k.rows() && offset >= 0,
-             "attention: q [{}, {}], k [{}, {}], v [{}, {}] do not fit {} heads, {} key heads, {} sequences",
-             op.q.rows(), op.q.cols(), op.k.rows(), op.k.cols(), op.v.rows(), op.v.cols(), heads, kv_heads, B);
+    dim = op.q.cols() / heads, queries = op.q.rows() / B, keys = op.k.rows() / B,
+    offset = keys - queries;
+    FT_CHECK(dim * heads == op.q.cols() && dim * kv_heads == op.k.cols() &&
+                 op.v.cols() == op.k.cols() && queries * B == op.q.rows() &&
+                 keys * B == op.k.rows() && op.v.rows() == op.k.rows() && offset >= 0,
+             "attention: q [{}, {}], k [{}, {}], v [{}, {}] do not fit {} heads, {} key heads, {} "
+             "sequences",
+             op.q.rows(), op.q.cols(), op.k.rows(), op.k.cols(), op.v.rows(), op.v.cols(), heads,
+             kv_heads, B);
     wide = padded(dim), stride = tile_stride(dim);
     query_tiles = blocks_of(queries, kTileRows), key_tiles = blocks_of(keys, kTileRows);
   }
@@ -37,8 +41,8 @@ struct AttentionSizes {
 };
 
 // Rows [begin, begin + n) of one head's columns, times scale.
-inline void load_tile(const AttentionSizes& s, const Tensor& t, int64_t head, int64_t begin, int64_t n, float scale,
-                      float* to) {
+inline void load_tile(const AttentionSizes& s, const Tensor& t, int64_t head, int64_t begin,
+                      int64_t n, float scale, float* to) {
   const Tensor columns = t.columns(head * s.dim, (head + 1) * s.dim);
   std::fill_n(to + n * s.stride, (kTileRows - n) * s.stride, 0.0f);
   for (int64_t i = 0; i < n; ++i) {
@@ -50,24 +54,25 @@ inline void load_tile(const AttentionSizes& s, const Tensor& t, int64_t head, in
 }
 
 // The tile `tile` of a key head's keys (or values), as rows and, unless null, as columns.
-inline void load_keys(const AttentionSizes& s, const Tensor& t, int64_t b, int64_t kv, int64_t tile, float* rows,
-                      float* columns) {
+inline void load_keys(const AttentionSizes& s, const Tensor& t, int64_t b, int64_t kv, int64_t tile,
+                      float* rows, float* columns) {
   const int64_t k0 = tile * kTileRows;
   load_tile(s, t, kv, b * s.keys + k0, std::min(kTileRows, s.keys - k0), 1.0f, rows);
   if (columns) transpose(rows, s.stride, kTileRows, s.wide, columns, kTileStride);
 }
 
-// Which scores of a pair of tiles exist: row i sees keys [from[i], to[i]) of the tile. The ranges of four rows and of
-// four columns bound the products, so that causal and document masks cost no work beyond their blocks.
+// Which scores of a pair of tiles exist: row i sees keys [from[i], to[i]) of the tile. The ranges
+// of four rows and of four columns bound the products, so that causal and document masks cost no
+// work beyond their blocks.
 struct Reach {
   std::array<int64_t, kTileRows> from, to;
-  std::array<int64_t, kBlocks> row_from, row_to;       // keys that four rows see
-  std::array<int64_t, kBlocks> column_from, column_to; // rows that see any of four keys
+  std::array<int64_t, kBlocks> row_from, row_to;        // keys that four rows see
+  std::array<int64_t, kBlocks> column_from, column_to;  // rows that see any of four keys
 };
 
 // Queries [q0, q0 + n) and keys [k0, k0 + m) of a sequence. The numbers of docs grow along it.
-inline Reach reach(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t q0, int64_t n, int64_t k0,
-                   int64_t m) {
+inline Reach reach(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t q0,
+                   int64_t n, int64_t k0, int64_t m) {
   Reach r;
   r.from.fill(0), r.to.fill(0);
   for (int64_t i = 0; i < n; ++i) {
@@ -92,40 +97,43 @@ inline Reach reach(const AttentionSizes& s, const int32_t* docs, int64_t sequenc
 }
 
 // The first key that queries from q0 on see.
-inline int64_t first_key(const AttentionSizes& s, const int32_t* docs, int64_t sequence, int64_t q0) {
+inline int64_t first_key(const AttentionSizes& s, const int32_t* docs, int64_t sequence,
+                         int64_t q0) {
   return std::max<int64_t>(0, s.offset + docs[sequence * s.queries + q0] - sequence * s.queries);
 }
 
 // scores = a b where they exist (to panels of columns); a: tile of rows, b: transposed tile.
-inline void scores_of(const AttentionSizes& s, const Reach& r, const float* a, const float* b, float* scores) {
+inline void scores_of(const AttentionSizes& s, const Reach& r, const float* a, const float* b,
+                      float* scores) {
   for (int64_t n = 0; n < kTileRows; n += kPanel)
     for (int64_t block = 0; block < kBlocks; ++block) {
       if (r.row_to[block] <= n || r.row_from[block] >= n + kPanel) continue;
-      panel(s.wide, {a + 4 * block * s.stride, s.stride, 1}, b + n, kTileStride, scores + 4 * block * kTileStride + n,
-            kTileStride, false);
+      panel(s.wide, {a + 4 * block * s.stride, s.stride, 1}, b + n, kTileStride,
+            scores + 4 * block * kTileStride + n, kTileStride, false);
     }
 }
 
 // to[i] += sum_j weights[i, j] b[j]: a tile of rows from the rows of b
-inline void add_over_keys(const AttentionSizes& s, const Reach& r, const float* weights, const float* b, float* to) {
+inline void add_over_keys(const AttentionSizes& s, const Reach& r, const float* weights,
+                          const float* b, float* to) {
   for (int64_t n = 0; n < s.wide; n += kPanel)
     for (int64_t block = 0; block < kBlocks; ++block) {
       const int64_t from = r.row_from[block], count = r.row_to[block] - from;
       if (count <= 0) continue;
-      panel(count, {weights + 4 * block * kTileStride + from, kTileStride, 1}, b + from * s.stride + n, s.stride,
-            to + 4 * block * s.stride + n, s.stride, true);
+      panel(count, {weights + 4 * block * kTileStride + from, kTileStride, 1},
+            b + from * s.stride + n, s.stride, to + 4 * block * s.stride + n, s.stride, true);
     }
 }
 
 // to[j] += sum_i weights[i, j] b[i]: the transposed product
-inline void add_over_queries(const AttentionSizes& s, const Reach& r, const float* weights, const float* b,
-                             float* to) {
+inline void add_over_queries(const AttentionSizes& s, const Reach& r, const float* weights,
+                             const float* b, float* to) {
   for (int64_t n = 0; n < s.wide; n += kPanel)
     for (int64_t block = 0; block < kBlocks; ++block) {
       const int64_t from = r.column_from[block], count = r.column_to[block] - from;
       if (count <= 0) continue;
-      panel(count, {weights + from * kTileStride + 4 * block, 1, kTileStride}, b + from * s.stride + n, s.stride,
-            to + 4 * block * s.stride + n, s.stride, true);
+      panel(count, {weights + from * kTileStride + 4 * block, 1, kTileStride},
+            b + from * s.stride + n, s.stride, to + 4 * block * s.stride + n, s.stride, true);
     }
 }
 

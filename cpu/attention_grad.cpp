@@ -2,7 +2,8 @@
 //   P_ij = exp(scale q_i.k_j - lse_i);  D_i = do_i . o_i;  dS_ij = P_ij (g_i.v_j - D_i)
 //   dq_i = scale sum_j dS_ij k_j;  dk_j = scale sum_i dS_ij q_i;  dv_j = sum_i P_ij g_i
 // D needs no out_scale: do . (out_scale softmax v) = g . (softmax v).
-// One task owns a query head of a sequence; dk and dv are then summed over the query heads of a key head in order.
+// One task owns a query head of a sequence; dk and dv are then summed over the query heads of a key
+// head in order.
 #include "cpu/attention_common.h"
 
 namespace ft::cpu {
@@ -18,7 +19,8 @@ struct Keys {
     kt = k + tiles * s.tile(), vt = kt + tiles * s.transposed_tile();
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t tile = t % s.key_tiles, kv = t / s.key_tiles % s.kv_heads, b = t / s.key_tiles / s.kv_heads;
+      const int64_t tile = t % s.key_tiles, kv = t / s.key_tiles % s.kv_heads,
+                    b = t / s.key_tiles / s.kv_heads;
       load_keys(s, op.k, b, kv, tile, k + t * s.tile(), kt + t * s.transposed_tile());
       load_keys(s, op.v, b, kv, tile, workspace_f32(kTile, s.tile()), vt + t * s.transposed_tile());
     }
@@ -36,7 +38,8 @@ struct Head {
     g = q + rows, dq = g + rows, p = dq + rows, ds = p + scores, delta = ds + scores;
     lse = op.lse.f32() + h * op.q.rows() + b * s.queries;
     for (int64_t tile = 0; tile < s.query_tiles; ++tile) {
-      const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0), token = b * s.queries + q0;
+      const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
+                    token = b * s.queries + q0;
       float *o = dq + tile * s.tile(), *dout = g + tile * s.tile();
       load_tile(s, op.o, h, token, n, 1.0f, o);
       load_tile(s, op.doo, h, token, n, 1.0f, dout);
@@ -68,9 +71,10 @@ struct Head {
   }
 };
 
-// The gradients of one head's queries, and its part of those of the keys and values: tiles dk, dv [key_tiles].
-void backward(const ops::AttentionGrad& op, const AttentionSizes& s, const Keys& keys, int64_t b, int64_t h, float* dk,
-              float* dv) {
+// The gradients of one head's queries, and its part of those of the keys and values: tiles dk, dv
+// [key_tiles].
+void backward(const ops::AttentionGrad& op, const AttentionSizes& s, const Keys& keys, int64_t b,
+              int64_t h, float* dk, float* dv) {
   Head t(op, s, b, h);
   const int32_t* docs = op.docs.i32();
   std::fill_n(dk, s.key_tiles * s.tile(), 0.0f);
@@ -82,7 +86,7 @@ void backward(const ops::AttentionGrad& op, const AttentionSizes& s, const Keys&
                 *vt = keys.vt + from * s.transposed_tile();
     for (int64_t u = std::max<int64_t>(0, k0 - s.offset) / kTileRows; u < s.query_tiles; ++u) {
       const int64_t q0 = u * kTileRows, n = std::min(kTileRows, s.queries - q0);
-      if (first_key(s, docs, b, q0) >= k0 + m) break;   // documents only move on
+      if (first_key(s, docs, b, q0) >= k0 + m) break;  // documents only move on
       const Reach r = reach(s, docs, b, q0, n, k0, m);
       scores_of(s, r, t.q + u * s.tile(), kt, t.p);
       scores_of(s, r, t.g + u * s.tile(), vt, t.ds);
@@ -115,14 +119,15 @@ void run(const ops::AttentionGrad& op, Stream) {
   const AttentionSizes s(op);
   const Keys keys(op, s);
   const int64_t part = s.key_tiles * s.tile(), per = s.heads / s.kv_heads;
-  float* dk = workspace_f32(kWideB, 2 * s.B * s.heads * part);   // [B, heads, keys]
+  float* dk = workspace_f32(kWideB, 2 * s.B * s.heads * part);  // [B, heads, keys]
   float* dv = dk + s.B * s.heads * part;
 #pragma omp parallel for schedule(dynamic)
   for (int64_t task = 0; task < s.B * s.heads; ++task)
     backward(op, s, keys, task / s.heads, task % s.heads, dk + task * part, dv + task * part);
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < s.B * s.kv_heads * s.keys; ++task) {
-    const int64_t j = task % s.keys, kv = task / s.keys % s.kv_heads, b = task / s.keys / s.kv_heads;
+    const int64_t j = task % s.keys, kv = task / s.keys % s.kv_heads,
+                  b = task / s.keys / s.kv_heads;
     const int64_t at = (b * s.heads + kv * per) * part + j * s.stride;
     add_heads(s, dk + at, part, op.dk.columns(kv * s.dim, (kv + 1) * s.dim), b * s.keys + j);
     add_heads(s, dv + at, part, op.dv.columns(kv * s.dim, (kv + 1) * s.dim), b * s.keys + j);

@@ -1,8 +1,9 @@
 // Causal depthwise convolution + SiLU; formulas and conventions in core/ops.h.
-//   pre[t, c] = bias[c] + sum_s w[c, k-1-s] * scale(c) * x[t - s, c]  for lags s that stay in the document
-//   dpre = dy * silu'(pre);  dx[t] = scale * sum_s w[k-1-s] dpre[t + s];  dw[k-1-s] = scale * sum_t dpre[t] x[t - s]
-// Work goes by blocks of kReduceBlock tokens of a sequence and strips of channels that stay in the cache. Backward
-// computes dpre again for the k-1 tokens after its block.
+//   pre[t, c] = bias[c] + sum_s w[c, k-1-s] * scale(c) * x[t - s, c]  for lags s that stay in the
+//   document dpre = dy * silu'(pre);  dx[t] = scale * sum_s w[k-1-s] dpre[t + s];  dw[k-1-s] =
+//   scale * sum_t dpre[t] x[t - s]
+// Work goes by blocks of kReduceBlock tokens of a sequence and strips of channels that stay in the
+// cache. Backward computes dpre again for the k-1 tokens after its block.
 #include "cpu/rows.h"
 
 namespace ft::cpu {
@@ -12,13 +13,13 @@ namespace {
 constexpr int64_t kStrip = 256;
 
 struct Block {
-  int64_t sequence, begin, end;   // tokens, relative to the sequence
+  int64_t sequence, begin, end;  // tokens, relative to the sequence
 };
 
 // What both directions read: fp32 taps by lag, multiplied by their section's scale.
 struct Plan {
-  int64_t B, L, C, k, per_sequence;   // L: tokens of a sequence; blocks of a sequence
-  const float *taps, *bias;           // [k][C], lag 0 first; [C]
+  int64_t B, L, C, k, per_sequence;  // L: tokens of a sequence; blocks of a sequence
+  const float *taps, *bias;          // [k][C], lag 0 first; [C]
   const int32_t* docs;
   const Tensor& x;
   const std::optional<In>& history;
@@ -28,8 +29,10 @@ struct Plan {
     const int64_t begin = i % per_sequence * kReduceBlock;
     return {i / per_sequence, begin, std::min(L, begin + kReduceBlock)};
   }
-  // Tokens [begin - (k-1), end) of a sequence, channels [c, c + n), into rows of kStrip; zero before what exists.
-  void load_inputs(int64_t sequence, int64_t begin, int64_t end, int64_t c, int64_t n, float* to) const {
+  // Tokens [begin - (k-1), end) of a sequence, channels [c, c + n), into rows of kStrip; zero
+  // before what exists.
+  void load_inputs(int64_t sequence, int64_t begin, int64_t end, int64_t c, int64_t n,
+                   float* to) const {
     const Tensor own = x.columns(c, c + n);
     for (int64_t i = begin - (k - 1); i < end; ++i, to += kStrip) {
       if (i >= 0) load_row(own, sequence * L + i, n, to);
@@ -46,22 +49,26 @@ int section_of(const std::array<int64_t, 3>& sections, int64_t c) {
 template <class Op>
 Plan prepare(const Op& op) {
   const int64_t C = op.x.cols(), k = op.w.cols(), T = op.x.rows();
-  FT_CHECK(op.sections[0] + op.sections[1] + op.sections[2] == C && T % op.sequences == 0,
-           "conv1d: sections {} + {} + {} of {} channels, {} tokens of {} sequences do not go together",
-           op.sections[0], op.sections[1], op.sections[2], C, T, op.sequences);
+  FT_CHECK(
+      op.sections[0] + op.sections[1] + op.sections[2] == C && T % op.sequences == 0,
+      "conv1d: sections {} + {} + {} of {} channels, {} tokens of {} sequences do not go together",
+      op.sections[0], op.sections[1], op.sections[2], C, T, op.sequences);
   float* taps = workspace_f32(kWideA, (k + 1) * C);
   for (int64_t c = 0; c < C; ++c) {
     const float scale = op.scales[section_of(op.sections, c)];
-    for (int64_t lag = 0; lag < k; ++lag) taps[lag * C + c] = op.w.f32()[c * k + k - 1 - lag] * scale;
+    for (int64_t lag = 0; lag < k; ++lag)
+      taps[lag * C + c] = op.w.f32()[c * k + k - 1 - lag] * scale;
     taps[k * C + c] = op.bias ? op.bias->f32()[c] : 0.0f;
   }
   const int64_t L = T / op.sequences;
-  return {op.sequences, L, C, k, blocks_of(L, kReduceBlock), taps, taps + k * C, op.docs.i32(), op.x, op.history};
+  return {op.sequences,  L,    C,         k, blocks_of(L, kReduceBlock), taps, taps + k * C,
+          op.docs.i32(), op.x, op.history};
 }
 
 // to[c] = start[c] + sum over lags of taps[lag][c] * rows[lag][c]
 template <int K>
-void weigh_rows(const float* taps, int64_t stride, const float* const* rows, const float* start, int64_t n, float* to) {
+void weigh_rows(const float* taps, int64_t stride, const float* const* rows, const float* start,
+                int64_t n, float* to) {
 #pragma omp simd
   for (int64_t c = 0; c < n; ++c) {
     float sum = start[c];
@@ -69,8 +76,8 @@ void weigh_rows(const float* taps, int64_t stride, const float* const* rows, con
     to[c] = sum;
   }
 }
-void weigh(int64_t k, const float* taps, int64_t stride, const float* const* rows, const float* start, int64_t n,
-           float* to) {
+void weigh(int64_t k, const float* taps, int64_t stride, const float* const* rows,
+           const float* start, int64_t n, float* to) {
   if (k == 4) return weigh_rows<4>(taps, stride, rows, start, n, to);
   std::memmove(to, start, static_cast<size_t>(n) * sizeof(float));
   for (int64_t lag = 0; lag < k; ++lag) {
@@ -81,8 +88,8 @@ void weigh(int64_t k, const float* taps, int64_t stride, const float* const* row
 }
 
 // Row pointers by lag, into `rows`: tokens t - lag of the tile whose row k-1 is `begin`.
-void lagged_rows(const Plan& s, const float* inputs, int64_t sequence, int64_t begin, int64_t i, const float* none,
-                 const float** rows) {
+void lagged_rows(const Plan& s, const float* inputs, int64_t sequence, int64_t begin, int64_t i,
+                 const float* none, const float** rows) {
   const int64_t start = s.docs[sequence * s.L + i] - sequence * s.L;
   for (int64_t lag = 0; lag < s.k; ++lag)
     rows[lag] = i - lag >= start ? inputs + (i - lag - begin + s.k - 1) * kStrip : none;
@@ -94,15 +101,16 @@ struct Scratch {
   explicit Scratch(int64_t k) {
     const int64_t tall = kReduceBlock + 2 * k;
     float* memory = workspace_f32(kTile, (2 * tall + 2) * kStrip);
-    inputs = memory, dpre = inputs + tall * kStrip, none = dpre + tall * kStrip, line = none + kStrip;
+    inputs = memory, dpre = inputs + tall * kStrip, none = dpre + tall * kStrip,
+    line = none + kStrip;
     rows = static_cast<const float**>(workspace(kRowA, static_cast<size_t>(k) * sizeof(float*)));
     std::fill_n(none, kStrip, 0.0f);
   }
 };
 
 // One block and strip of the gradient; sums [k + 1][C] get the block's dtaps and dbias.
-void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, int64_t c, int64_t n, Scratch& tile,
-                    float* sums) {
+void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, int64_t c, int64_t n,
+                    Scratch& tile, float* sums) {
   const int64_t after = std::min(s.L, b.end + s.k - 1), first = b.sequence * s.L;
   const Tensor dy = op.dy.columns(c, c + n), dx = op.dx.columns(c, c + n);
   s.load_inputs(b.sequence, b.begin, after, c, n, tile.inputs);
@@ -123,14 +131,16 @@ void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, in
     float* sum = sums + s.k * s.C + c;
     for (int64_t j = 0; i < b.end && j < n; ++j) sum[j] += d[j];
   }
-  // Token i collects from those after it that see it; before the sequence, i < 0, this is the history's gradient.
+  // Token i collects from those after it that see it; before the sequence, i < 0, this is the
+  // history's gradient.
   for (int64_t i = b.begin == 0 && op.dhistory ? 1 - s.k : b.begin; i < b.end; ++i) {
     for (int64_t lag = 0; lag < s.k; ++lag) {
       const int64_t later = i + lag;
       const bool sees = later >= 0 && later < s.L && first + i >= s.docs[first + later];
       tile.rows[lag] = sees ? tile.dpre + (later - b.begin) * kStrip : tile.none;
     }
-    float* to = i < 0 ? op.dhistory->f32() + ((b.sequence + 1) * (s.k - 1) + i) * s.C + c : tile.line;
+    float* to =
+        i < 0 ? op.dhistory->f32() + ((b.sequence + 1) * (s.k - 1) + i) * s.C + c : tile.line;
     weigh(s.k, s.taps + c, s.C, tile.rows, tile.none, n, to);
     if (i >= 0) store_row(dx, first + i, n, to);
   }
@@ -164,12 +174,14 @@ template <>
 void run(const ops::Conv1dGrad& op, Stream) {
   const Plan s = prepare(op);
   const int64_t C = s.C, k = s.k;
-  float* partial = workspace_f32(kPartials, s.blocks() * (k + 1) * C);   // dtaps [k][C], dbias [C] of each block
+  float* partial =
+      workspace_f32(kPartials, s.blocks() * (k + 1) * C);  // dtaps [k][C], dbias [C] of each block
 #pragma omp parallel for schedule(static)
   for (int64_t index = 0; index < s.blocks(); ++index) {
     Scratch tile(k);
     for (int64_t c = 0; c < C; c += kStrip)
-      gradient_strip(op, s, s.block(index), c, std::min(kStrip, C - c), tile, partial + index * (k + 1) * C);
+      gradient_strip(op, s, s.block(index), c, std::min(kStrip, C - c), tile,
+                     partial + index * (k + 1) * C);
   }
   float* sums = workspace_f32(kWideC, (k + 1) * C);
   fold(partial, s.blocks(), (k + 1) * C, Grad::Overwrite, 1, sums);

@@ -20,7 +20,8 @@ template <>
 void run(const ops::EmbeddingGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols(), V = op.dweight.rows();
   const int32_t* ids = op.ids.i32();
-  constexpr int64_t kColumns = 64;   // a task owns columns, so each row of the table is summed in token order
+  constexpr int64_t kColumns =
+      64;  // a task owns columns, so each row of the table is summed in token order
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < blocks_of(C, kColumns); ++task) {
     const int64_t begin = task * kColumns, n = std::min(kColumns, C - begin);

@@ -5,10 +5,12 @@ namespace ft::cpu {
 
 namespace {
 
-// Rows and columns of a tensor of one or two dims; dense memory is cut into runs so that threads share it.
+// Rows and columns of a tensor of one or two dims; dense memory is cut into runs so that threads
+// share it.
 constexpr int64_t kRun = 4096;
 
-// Calls f(pointer-offset, count) for each run in a fixed order of numbering; returns the number of runs.
+// Calls f(pointer-offset, count) for each run in a fixed order of numbering; returns the number of
+// runs.
 struct Runs {
   int64_t rows, cols, stride, per_row;
   // `flat`: every tensor walked together is dense.
@@ -20,9 +22,9 @@ struct Runs {
     per_row = blocks_of(cols, kRun);
   }
   int64_t count() const { return rows * per_row; }
-  int64_t begin(int64_t run) const { return run % per_row * kRun; }                  // column
+  int64_t begin(int64_t run) const { return run % per_row * kRun; }  // column
   int64_t length(int64_t run) const { return std::min(kRun, cols - begin(run)); }
-  int64_t offset(int64_t run, const Tensor& t) const {                               // in a tensor of the same shape
+  int64_t offset(int64_t run, const Tensor& t) const {  // in a tensor of the same shape
     return run / per_row * (rows == 1 ? 0 : t.stride[0]) + begin(run);
   }
 };
@@ -32,7 +34,8 @@ struct Runs {
 template <>
 void run(const ops::Sum& op, Stream) {
   const Runs runs(op.x);
-  auto* partial = static_cast<double*>(workspace(kPartials, static_cast<size_t>(runs.count()) * sizeof(double)));
+  auto* partial = static_cast<double*>(
+      workspace(kPartials, static_cast<size_t>(runs.count()) * sizeof(double)));
   with_type(op.x.dtype, [&](auto type) {
     const auto* x = static_cast<const decltype(type)*>(op.x.data);
 #pragma omp parallel for schedule(static)
@@ -73,7 +76,8 @@ void run(const ops::AbsMax& op, Stream) {
 template <>
 void run(const ops::ClipFactor& op, Stream) {
   const double norm = std::sqrt(*op.sum_squares.ptr<double>());
-  *op.factor.f32() = op.max_norm > 0 ? static_cast<float>(std::min(1.0, op.max_norm / (norm + 1e-6))) : 1.0f;
+  *op.factor.f32() =
+      op.max_norm > 0 ? static_cast<float>(std::min(1.0, op.max_norm / (norm + 1e-6))) : 1.0f;
 }
 
 template <>
@@ -86,7 +90,8 @@ void run(const ops::AdamW& op, Stream) {
   const auto rate = static_cast<float>(lr / correct1);
   const auto root = static_cast<float>(1 / std::sqrt(correct2));
   const float b1 = op.beta1, b2 = op.beta2, eps = op.eps;
-  const bool dense = op.w.dense() && op.m.dense() && op.v.dense() && op.g.dense() && (!op.compute || op.compute->dense());
+  const bool dense = op.w.dense() && op.m.dense() && op.v.dense() && op.g.dense() &&
+                     (!op.compute || op.compute->dense());
   const Runs runs(op.w, dense);
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < runs.count(); ++r) {

@@ -1,4 +1,5 @@
-// Rotary positions (Su et al. 2021), rotate-half form. Angles are formed in double, so theta = 1e11 is exact.
+// Rotary positions (Su et al. 2021), rotate-half form. Angles are formed in double, so theta = 1e11
+// is exact.
 #include "cpu/common.h"
 
 namespace ft::cpu {
@@ -23,10 +24,12 @@ template <>
 void run(const ops::Rope& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols(), dim = op.table.cols(), half = dim / 2;
   const int32_t* docs = op.docs.i32();
-  FT_CHECK(dim % 2 == 0 && C % dim == 0, "RoPE: rows of {} are not heads of an even head_dim, here {}", C, dim);
-  for (int64_t t = 0; t < T; ++t)   // errors cannot leave the parallel loop below
-    FT_CHECK(docs[t] <= t && t - docs[t] < op.table.rows(), "RoPE: position {} is outside the table of {} positions",
-             t - docs[t], op.table.rows());
+  FT_CHECK(dim % 2 == 0 && C % dim == 0,
+           "RoPE: rows of {} are not heads of an even head_dim, here {}", C, dim);
+  for (int64_t t = 0; t < T; ++t)  // errors cannot leave the parallel loop below
+    FT_CHECK(docs[t] <= t && t - docs[t] < op.table.rows(),
+             "RoPE: position {} is outside the table of {} positions", t - docs[t],
+             op.table.rows());
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < T; ++t) {
     float* x = workspace_f32(kRowA, C);

@@ -1,5 +1,6 @@
-// load and store of common.h for hot loops over short rows. GCC expands a memcpy of unknown size into `rep movs`
-// where it tunes for no processor in particular, which costs more than the row; memmove stays a call.
+// load and store of common.h for hot loops over short rows. GCC expands a memcpy of unknown size
+// into `rep movs` where it tunes for no processor in particular, which costs more than the row;
+// memmove stays a call.
 #pragma once
 
 #include "cpu/common.h"

@@ -10,11 +10,12 @@ namespace {
 struct ForwardTile {
   SsdGroupChunk group;
   SsdHeadChunk head;
-  float *x, *y, *state_t, *mixed, *states;   // [q, P], [q, P], [N, P], [q, q] lower, a [P, N] for each head
+  float *x, *y, *state_t, *mixed,
+      *states;  // [q, P], [q, P], [N, P], [q, q] lower, a [P, N] for each head
 
   static int64_t floats(const SsdSizes& s) {
-    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 2 * s.padded_q() * s.lp + padded(s.N) * s.lp +
-           s.padded_q() * s.lq + kSsdHeadBlock * padded(s.P) * s.ln;
+    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 2 * s.padded_q() * s.lp +
+           padded(s.N) * s.lp + s.padded_q() * s.lq + kSsdHeadBlock * padded(s.P) * s.ln;
   }
   ForwardTile(const SsdSizes& s, float* memory) {
     Carver from{memory};
@@ -67,14 +68,16 @@ void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, Fo
   const int64_t head_state = s.P * s.N, tile_state = padded(s.P) * s.ln;
   for (int64_t h = task.first; h < task.end; ++h) {
     float* state = t.states + (h - task.first) * tile_state;
-    if (op.initial_state) load_state(s, op.initial_state->f32() + (task.sequence * s.H + h) * head_state, state);
+    if (op.initial_state)
+      load_state(s, op.initial_state->f32() + (task.sequence * s.H + h) * head_state, state);
     else std::fill_n(state, tile_state, 0.0f);
   }
   for (int64_t c = 0; c < s.chunks; ++c) {
     t.group.load_from(op, s, task, c);
     for (int64_t h = task.first; h < task.end; ++h) {
       float* state = t.states + (h - task.first) * tile_state;
-      store_state(s, state, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * head_state);
+      store_state(s, state,
+                  op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * head_state);
       t.head.load_from(op, t.group.begin, t.group.q, h);
       load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
       head_output(s, t, state);

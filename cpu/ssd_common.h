@@ -1,4 +1,5 @@
-// One chunk of one head, widened to fp32. Names follow the comment of ops::Ssd; a chunk has q <= chunk tokens.
+// One chunk of one head, widened to fp32. Names follow the comment of ops::Ssd; a chunk has q <=
+// chunk tokens.
 //   cs_i    inclusive prefix sum of dt A inside the chunk, restarted at documents
 //   M_ij    exp(cs_i - cs_j) where j <= i are of one document, else 0
 //   in_i    exp(cs_i) where token i still sees the state that enters the chunk
@@ -17,18 +18,32 @@ namespace ft::cpu {
 inline constexpr int64_t kSsdHeadBlock = 4;
 
 struct SsdSizes {
-  int64_t B, T, H, P, N, G, Q, length, chunks;   // length: tokens of a sequence
-  int64_t lp, ln, lq;                            // row strides of tiles P, N and Q wide
-  int64_t per_group, blocks;                     // heads and head blocks of a group
+  int64_t B, T, H, P, N, G, Q, length, chunks;  // length: tokens of a sequence
+  int64_t lp, ln, lq;                           // row strides of tiles P, N and Q wide
+  int64_t per_group, blocks;                    // heads and head blocks of a group
   template <class Op>
   explicit SsdSizes(const Op& op)
-      : B(op.sequences), T(op.x.rows()), H(op.a_log.size()), P(op.x.cols() / H), N(op.state), G(op.groups),
-        Q(op.chunk), length(T / B), chunks(blocks_of(length, Q)), lp(tile_stride(P)), ln(tile_stride(N)),
-        lq(tile_stride(std::min(Q, length))), per_group(H / G), blocks(blocks_of(per_group, kSsdHeadBlock)) {
-    FT_CHECK(H % G == 0 && op.x.cols() == H * P && op.b.cols() == G * N && op.c.cols() == G * N && T % B == 0,
-             "ssd: {} heads, {} groups, {} and {} columns, {} tokens of {} sequences do not go together", H, G,
-             op.x.cols(), op.b.cols(), T, B);
-    FT_CHECK(op.states.rows() == B * chunks, "ssd: {} rows of states for {} chunks", op.states.rows(), B * chunks);
+      : B(op.sequences),
+        T(op.x.rows()),
+        H(op.a_log.size()),
+        P(op.x.cols() / H),
+        N(op.state),
+        G(op.groups),
+        Q(op.chunk),
+        length(T / B),
+        chunks(blocks_of(length, Q)),
+        lp(tile_stride(P)),
+        ln(tile_stride(N)),
+        lq(tile_stride(std::min(Q, length))),
+        per_group(H / G),
+        blocks(blocks_of(per_group, kSsdHeadBlock)) {
+    FT_CHECK(
+        H % G == 0 && op.x.cols() == H * P && op.b.cols() == G * N && op.c.cols() == G * N &&
+            T % B == 0,
+        "ssd: {} heads, {} groups, {} and {} columns, {} tokens of {} sequences do not go together",
+        H, G, op.x.cols(), op.b.cols(), T, B);
+    FT_CHECK(op.states.rows() == B * chunks, "ssd: {} rows of states for {} chunks",
+             op.states.rows(), B * chunks);
   }
   int64_t padded_q() const { return padded(std::min(Q, length)); }
   int64_t tasks() const { return B * G * blocks; }
@@ -38,7 +53,8 @@ struct SsdSizes {
 struct SsdTask {
   int64_t sequence, g, first, end;
   SsdTask(const SsdSizes& s, int64_t index)
-      : sequence(index / (s.G * s.blocks)), g(index / s.blocks % s.G),
+      : sequence(index / (s.G * s.blocks)),
+        g(index / s.blocks % s.G),
         first(g * s.per_group + index % s.blocks * kSsdHeadBlock),
         end(std::min((g + 1) * s.per_group, first + kSsdHeadBlock)) {}
 };
@@ -54,8 +70,8 @@ struct Carver {
 };
 
 // Columns [first, first + width) of tokens [begin, begin + q) as a tile; padding becomes zero.
-inline void load_tile_rows(const Tensor& t, int64_t first, int64_t width, int64_t begin, int64_t q, int64_t stride,
-                           float* to) {
+inline void load_tile_rows(const Tensor& t, int64_t first, int64_t width, int64_t begin, int64_t q,
+                           int64_t stride, float* to) {
   const Tensor columns = t.columns(first, first + width);
   for (int64_t i = 0; i < padded(q); ++i) {
     float* row_i = to + i * stride;
@@ -81,8 +97,8 @@ inline float softplus(float raw) { return raw > 20 ? raw : std::log1p(std::exp(r
 
 // B, C and C B^T of one group; shared by its heads.
 struct SsdGroupChunk {
-  int64_t begin, q;             // first token (of all), tokens
-  float *b, *c, *bt, *scores;   // [q, N], [q, N], [N, q], [q, q] lower
+  int64_t begin, q;            // first token (of all), tokens
+  float *b, *c, *bt, *scores;  // [q, N], [q, N], [N, q], [q, q] lower
 
   static int64_t floats(const SsdSizes& s) {
     return 2 * s.padded_q() * s.ln + padded(s.N) * s.lq + s.padded_q() * s.lq;
@@ -98,14 +114,15 @@ struct SsdGroupChunk {
     load_tile_rows(op.b, task.g * s.N, s.N, begin, q, s.ln, b);
     load_tile_rows(op.c, task.g * s.N, s.N, begin, q, s.ln, c);
     transpose(b, s.ln, padded(q), padded(s.N), bt, s.lq);
-    matmul<Shape::LowerResult>(padded(q), padded(q), padded(s.N), {c, s.ln, 1}, bt, s.lq, scores, s.lq, false);
+    matmul<Shape::LowerResult>(padded(q), padded(q), padded(s.N), {c, s.ln, 1}, bt, s.lq, scores,
+                               s.lq, false);
   }
 };
 
 // The vectors of one head over a chunk, zero beyond q.
 struct SsdHeadChunk {
-  float *raw, *dt, *cs, *in, *out, *column, *decay;   // column, decay: scratch of decay_row
-  int64_t* first;                                     // first token of i's document inside the chunk, relative
+  float *raw, *dt, *cs, *in, *out, *column, *decay;  // column, decay: scratch of decay_row
+  int64_t* first;  // first token of i's document inside the chunk, relative
   float carry, a, d;
 
   static int64_t floats(const SsdSizes& s) { return 9 * s.padded_q(); }
@@ -120,26 +137,30 @@ struct SsdHeadChunk {
     d = op.d.f32()[head];
     const float bias = op.dt_bias.f32()[head];
     with_type(op.dt.dtype, [&](auto e) {
-      for (int64_t i = 0; i < q; ++i) raw[i] = op.dt_scale * to_float(row<decltype(e)>(op.dt, begin + i)[head]) + bias;
+      for (int64_t i = 0; i < q; ++i)
+        raw[i] = op.dt_scale * to_float(row<decltype(e)>(op.dt, begin + i)[head]) + bias;
     });
     const int32_t* docs = op.docs.i32() + begin;
     float sum = 0;
     for (int64_t i = 0; i < q; ++i) {
       dt[i] = std::min(std::max(softplus(raw[i]), op.dt_min), op.dt_max);
-      const int64_t start = docs[i] - begin;   // negative: the document began before the chunk
+      const int64_t start = docs[i] - begin;  // negative: the document began before the chunk
       first[i] = std::max<int64_t>(start, 0);
       sum = (start == i ? 0.0f : sum) + dt[i] * a;
       cs[i] = sum;
       in[i] = start < 0 ? exp_f(std::min(0.0f, sum)) : 0.0f;
     }
     const int64_t last = q - 1;
-    for (int64_t j = 0; j < q; ++j) out[j] = j >= first[last] ? exp_f(std::min(0.0f, cs[last] - cs[j])) : 0.0f;
+    for (int64_t j = 0; j < q; ++j)
+      out[j] = j >= first[last] ? exp_f(std::min(0.0f, cs[last] - cs[j])) : 0.0f;
     carry = in[last];
-    for (int64_t i = q; i < padded(q); ++i) raw[i] = dt[i] = in[i] = out[i] = 0, cs[i] = cs[last], first[i] = i;
+    for (int64_t i = q; i < padded(q); ++i)
+      raw[i] = dt[i] = in[i] = out[i] = 0, cs[i] = cs[last], first[i] = i;
   }
 
   // Prepares rows of M in the panel of kPanel rows from `anchor`: for earlier columns
-  // exp(cs_i - cs_j) = exp(cs_i - cs_anchor) exp(cs_anchor - cs_j), both at most 1, so one exponential a column.
+  // exp(cs_i - cs_j) = exp(cs_i - cs_anchor) exp(cs_anchor - cs_j), both at most 1, so one
+  // exponential a column.
   void start_panel(int64_t anchor) {
     const float at = cs[anchor];
     const int64_t from = std::min(first[anchor], anchor);
@@ -149,7 +170,8 @@ struct SsdHeadChunk {
   }
   // Row i of M into `decay`, columns [0, anchor + kPanel).
   void decay_row(int64_t anchor, int64_t i) {
-    const float factor = first[i] <= anchor ? exp_f(std::min(0.0f, cs[i] - cs[anchor])) : 0.0f, at = cs[i];
+    const float factor = first[i] <= anchor ? exp_f(std::min(0.0f, cs[i] - cs[anchor])) : 0.0f,
+                at = cs[i];
 #pragma omp simd
     for (int64_t j = 0; j < anchor; ++j) decay[j] = factor * column[j];
     float* diagonal = decay + anchor;

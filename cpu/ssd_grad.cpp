@@ -3,11 +3,12 @@
 //   du_j = sum_i M_ij (C_i.B_j) dy_i + out_j K B_j;   dx_j = dt_j du_j + D dy_j
 //   dC_i = sum_j M_ij dS_ij B_j + in_i S^T dy_i;      dB_j = sum_i M_ij dS_ij C_i + out_j K^T u_j
 //   dcs_i = sum_j T_ij - sum_j T_ji + in_i dy_i.(S C_i) - out_i u_i.(K B_i)
-//   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>;  d(dt A)_t = suffix sum of dcs within the document
-//   dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they decay with: the same as
-//   the sum of dt A d(dt A), without its cancellation
-//   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
-// A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head order.
+//   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>;  d(dt A)_t = suffix sum of dcs within the
+//   document dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they
+//   decay with: the same as the sum of dt A d(dt A), without its cancellation K of the previous
+//   chunk = carry K + sum_i in_i dy_i C_i^T
+// A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head
+// order.
 #include "cpu/ssd_common.h"
 
 namespace ft::cpu {
@@ -17,16 +18,16 @@ namespace {
 struct BackwardTile {
   SsdGroupChunk group;
   SsdHeadChunk head;
-  float *x, *xt, *dy, *du, *scaled;   // [q, P] but xt [P, q]
-  float *mixed, *ds, *ds_sum;         // [q, q] lower: M (C B^T); dS; sum over heads of M dS
-  float *state, *kt, *through;        // [P, N], [N, P], [q, N]
+  float *x, *xt, *dy, *du, *scaled;  // [q, P] but xt [P, q]
+  float *mixed, *ds, *ds_sum;        // [q, q] lower: M (C B^T); dS; sum over heads of M dS
+  float *state, *kt, *through;       // [P, N], [N, P], [q, N]
   float *dcs, *row;
-  double da_log;                      // of the chunk
+  double da_log;  // of the chunk
 
   static int64_t floats(const SsdSizes& s) {
-    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 4 * s.padded_q() * s.lp + padded(s.P) * s.lq +
-           3 * s.padded_q() * s.lq + padded(s.P) * s.ln + padded(s.N) * s.lp + s.padded_q() * s.ln + s.padded_q() +
-           s.lp;
+    return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 4 * s.padded_q() * s.lp +
+           padded(s.P) * s.lq + 3 * s.padded_q() * s.lq + padded(s.P) * s.ln + padded(s.N) * s.lp +
+           s.padded_q() * s.ln + s.padded_q() + s.lp;
   }
   BackwardTile(const SsdSizes& s, float* memory) {
     Carver from{memory};
@@ -62,9 +63,11 @@ void inside(const SsdSizes& s, BackwardTile& t) {
     k.start_panel(anchor);
     for (int64_t i = anchor; i < anchor + kPanel; ++i) {
       k.decay_row(anchor, i);
-      k.decay[i] = 0;   // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there
+      k.decay[i] =
+          0;  // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there
       const float *w = t.group.scores + i * s.lq, *ds = t.ds + i * s.lq, *m = k.decay, *dt = k.dt;
-      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0, log_sum = 0;
+      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0,
+            log_sum = 0;
       const float *cs = k.cs, at = cs[i];
       // Row and column sums come from the same product, so that their difference rounds alike.
 #pragma omp simd reduction(+ : row_sum, log_sum)
@@ -98,14 +101,15 @@ void through_leaving(const SsdSizes& s, BackwardTile& t, const float* K, float* 
     const float through = u * dot(x, kb, P);
 #pragma omp simd
     for (int64_t p = 0; p < P; ++p) du[p] += out * kb[p], kb[p] = u * x[p];
-    if (i == t.group.q - 1) continue;   // the last token's own part cancels
+    if (i == t.group.q - 1) continue;  // the last token's own part cancels
     t.dcs[i] -= through;
     leaving += through;
     t.da_log += through * (k.cs[t.group.q - 1] - k.cs[i]);
   }
   matmul(q, N, P, {t.scaled, s.lp, 1}, K, s.ln, db, s.ln, true);
   float kept = 0;
-  for (int64_t p = 0; k.carry != 0 && p < P; ++p) kept += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
+  for (int64_t p = 0; k.carry != 0 && p < P; ++p)
+    kept += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
   leaving += kept;
   t.da_log += kept * k.cs[t.group.q - 1];
   t.dcs[t.group.q - 1] += leaving;
@@ -134,7 +138,8 @@ void through_entering(const SsdSizes& s, BackwardTile& t, float* K, float* dc) {
 }
 
 // dx, d dt and the sums over tokens, from du and dcs.
-void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardTile& t, HeadSums& sums) {
+void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardTile& t,
+                 HeadSums& sums) {
   const SsdHeadChunk& k = t.head;
   const Tensor dx = op.dx.columns(h * s.P, (h + 1) * s.P), ddt = op.ddt.columns(h, h + 1);
   double suffix = 0;
@@ -158,8 +163,8 @@ void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardT
 }
 
 // One chunk of a task; db and dc [q, N] become the parts of its heads.
-void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, int64_t c, BackwardTile& t,
-                float* leaving, float* db, float* dc, HeadSums* sums) {
+void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, int64_t c,
+                BackwardTile& t, float* leaving, float* db, float* dc, HeadSums* sums) {
   t.group.load_from(op, s, task, c);
   const int64_t q = padded(t.group.q), N = padded(s.N);
   std::fill_n(t.ds_sum, q * s.lq, 0.0f);
@@ -171,7 +176,8 @@ void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, 
     t.head.load_from(op, t.group.begin, t.group.q, h);
     load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
     load_tile_rows(op.dy, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.dy);
-    load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N, t.state);
+    load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N,
+               t.state);
     std::fill_n(t.dcs, q, 0.0f);
     t.da_log = 0;
     inside(s, t);
@@ -227,7 +233,8 @@ void run(const ops::SsdGrad& op, Stream) {
   const int64_t tile_state = padded(s.P) * s.ln, head_state = s.P * s.N, tile = s.padded_q() * s.ln;
   float* leaving = workspace_f32(kWideA, s.B * s.H * tile_state);
   float* parts = workspace_f32(kWideB, s.tasks() * 2 * tile);
-  auto* sums = static_cast<HeadSums*>(workspace(kWideC, static_cast<size_t>(s.B * s.H) * sizeof(HeadSums)));
+  auto* sums =
+      static_cast<HeadSums*>(workspace(kWideC, static_cast<size_t>(s.B * s.H) * sizeof(HeadSums)));
   std::fill_n(sums, s.B * s.H, HeadSums{});
   std::fill_n(leaving, s.B * s.H * tile_state, 0.0f);
   for (int64_t own = 0; op.dfinal_state && own < s.B * s.H; ++own)

@@ -7,7 +7,8 @@ bool available() { return false; }
 
 std::unique_ptr<Device> open_device(int) {
   throw ConfigError(
-      "device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or auto, or use a build with "
+      "device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or auto, "
+      "or use a build with "
       "the CUDA backend");
 }
 

@@ -8,9 +8,9 @@
 namespace ft {
 
 struct DataSource {
-  std::string name;       // default: the path. The order of a source depends on (seed, name, epoch)
-  std::string path;       // prefix: PATH.bin and PATH.idx
-  double weight = 1;      // relative; training only
+  std::string name;   // default: the path. The order of a source depends on (seed, name, epoch)
+  std::string path;   // prefix: PATH.bin and PATH.idx
+  double weight = 1;  // relative; training only
 };
 
 struct DataConfig {

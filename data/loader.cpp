@@ -20,7 +20,8 @@ struct Source {
   TokenSet set;
   SourceOrder order;
   Source(const DataSource& c, uint64_t seed) : config(c), set(c.path), order(set, c.name, seed) {
-    FT_CHECK_CONFIG(set.documents() > 0 && set.tokens() > 0, "{}: the set has no tokens; leave the source out", c.path);
+    FT_CHECK_CONFIG(set.documents() > 0 && set.tokens() > 0,
+                    "{}: the set has no tokens; leave the source out", c.path);
   }
 };
 
@@ -42,8 +43,8 @@ struct Loader::Impl {
   int64_t vocab;
   int dp_rank, dp_size;
   std::vector<std::unique_ptr<Source>> sources;
-  BlendRecord present;   // the configured blend
-  Position position;     // before the step under preparation
+  BlendRecord present;  // the configured blend
+  Position position;    // before the step under preparation
 
   // The step under preparation. Works on a copy of the position, so state() does not depend on it.
   struct Ahead {
@@ -58,8 +59,8 @@ struct Loader::Impl {
       const size_t n = std::min(mine.size() - i, static_cast<size_t>(micro_batch));
       Batch batch = padding_batch(static_cast<int64_t>(n), config.sequence_length);
       for (size_t r = 0; r < n; ++r)
-        fill_row(sources[mine[i + r].source]->set, mine[i + r].spans, config.isolate_documents, vocab,
-                 static_cast<int64_t>(r), batch);
+        fill_row(sources[mine[i + r].source]->set, mine[i + r].spans, config.isolate_documents,
+                 vocab, static_cast<int64_t>(r), batch);
       step.micro.push_back(std::move(batch));
     }
     return step;
@@ -76,7 +77,8 @@ struct Loader::Impl {
     std::vector<Sample> mine;
     for (int64_t i = 0; i < global_batch; ++i) {
       const auto s = static_cast<size_t>(blend.next());
-      auto spans = sources[s]->order.take(p.sources.at(sources[s]->config.name).cursor, config.sequence_length);
+      auto spans = sources[s]->order.take(p.sources.at(sources[s]->config.name).cursor,
+                                          config.sequence_length);
       if (i % dp_size == dp_rank) mine.push_back({s, std::move(spans)});
     }
     p.samples += global_batch;
@@ -93,20 +95,23 @@ struct Loader::Impl {
   }
 
   void start(int64_t global_batch, int64_t micro_batch) {
-    ahead.emplace(Ahead{global_batch, micro_batch, std::async(std::launch::async, [=, this, p = position]() mutable {
+    ahead.emplace(Ahead{global_batch, micro_batch,
+                        std::async(std::launch::async, [=, this, p = position]() mutable {
                           return prepare(std::move(p), global_batch, micro_batch);
                         })});
   }
 };
 
-Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int dp_rank, int dp_size)
+Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int dp_rank,
+               int dp_size)
     : impl_(std::make_unique<Impl>()) {
   Impl& i = *impl_;
   i.config = config;
   i.vocab = vocab_size;
   i.dp_rank = dp_rank, i.dp_size = dp_size;
   i.position.seed = seed;
-  FT_CHECK_CONFIG(config.sequence_length > 0, "data.sequence_length is {}: expected 1 or more", config.sequence_length);
+  FT_CHECK_CONFIG(config.sequence_length > 0, "data.sequence_length is {}: expected 1 or more",
+                  config.sequence_length);
   FT_CHECK_CONFIG(!config.train.empty(), "data.train is empty: nothing to train on");
   std::vector<double> weights;
   for (DataSource source : config.train) {
@@ -119,22 +124,26 @@ Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int 
   }
   const Blend blend = make_blend(weights);
   i.present.sequence_length = config.sequence_length;
-  for (size_t s = 0; s < i.sources.size(); ++s) i.present.weights[i.sources[s]->config.name] = blend.weights[s];
+  for (size_t s = 0; s < i.sources.size(); ++s)
+    i.present.weights[i.sources[s]->config.name] = blend.weights[s];
   enter_blend(i.position, i.present);
 }
 
-Loader::~Loader() = default;   // the future of std::async waits for its thread
+Loader::~Loader() = default;  // the future of std::async waits for its thread
 
 StepBatches Loader::next(int64_t global_batch, int64_t micro_batch) {
   Impl& i = *impl_;
   FT_CHECK_CONFIG(global_batch > 0 && micro_batch > 0 && global_batch % i.dp_size == 0,
-                  "a batch of {} sequences in micro-batches of {} cannot be dealt out to {} data-parallel ranks; "
-                  "train.global_batch must be a multiple of them", global_batch, micro_batch, i.dp_size);
-  if (i.ahead && (i.ahead->global_batch != global_batch || i.ahead->micro_batch != micro_batch)) i.ahead.reset();
+                  "a batch of {} sequences in micro-batches of {} cannot be dealt out to {} "
+                  "data-parallel ranks; "
+                  "train.global_batch must be a multiple of them",
+                  global_batch, micro_batch, i.dp_size);
+  if (i.ahead && (i.ahead->global_batch != global_batch || i.ahead->micro_batch != micro_batch))
+    i.ahead.reset();
   if (!i.ahead) i.start(global_batch, micro_batch);
   auto future = std::move(i.ahead->prepared);
   i.ahead.reset();
-  Prepared prepared = future.get();   // rethrows; the position is then still that before the step
+  Prepared prepared = future.get();  // rethrows; the position is then still that before the step
   i.position = std::move(prepared.after);
   i.start(global_batch, micro_batch);
   return std::move(prepared.step);
@@ -146,23 +155,26 @@ void Loader::restore(const DataState& state) {
   Impl& i = *impl_;
   Position p = parse_position(state);
   FT_CHECK_CONFIG(p.seed == i.position.seed,
-                  "run.seed is {}, but the run's data were put in order with {}: going on would repeat tokens; set it back",
+                  "run.seed is {}, but the run's data were put in order with {}: going on would "
+                  "repeat tokens; set it back",
                   i.position.seed, p.seed);
   for (const auto& s : i.sources) {
     const std::string& name = s->config.name;
     const std::string identity = s->set.identity();
     const auto [known, added] = p.sources.try_emplace(name, SourcePosition{{}, identity});
-    FT_CHECK_CONFIG(known->second.identity == identity,
-                    "data source '{}': {}.bin or .idx changed since the checkpoint ({} then, {} now: sizes and hashes); "
-                    "bring the old files back, or give the new ones another name to start them afresh",
-                    name, s->config.path, known->second.identity, identity);
+    FT_CHECK_CONFIG(
+        known->second.identity == identity,
+        "data source '{}': {}.bin or .idx changed since the checkpoint ({} then, {} now: sizes and "
+        "hashes); "
+        "bring the old files back, or give the new ones another name to start them afresh",
+        name, s->config.path, known->second.identity, identity);
     FT_CHECK_CONFIG(known->second.cursor.document < s->set.documents(),
                     "the checkpoint's data state is damaged: source '{}' has no document {}", name,
                     known->second.cursor.document);
   }
   enter_blend(p, i.present);
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);
-  i.ahead.reset();   // waits
+  i.ahead.reset();  // waits
   i.position = std::move(p);
 }
 
@@ -170,8 +182,9 @@ std::string Loader::description() const {
   const Impl& i = *impl_;
   std::string text = "data:";
   for (const auto& s : i.sources)
-    text += fmt::format("\n  {}: {} documents, {} tokens ({}), weight {:.3f}, at epoch {:.3f}", s->config.name,
-                        s->set.documents(), s->set.tokens(), s->set.dtype_name(), i.present.weights.at(s->config.name),
+    text += fmt::format("\n  {}: {} documents, {} tokens ({}), weight {:.3f}, at epoch {:.3f}",
+                        s->config.name, s->set.documents(), s->set.tokens(), s->set.dtype_name(),
+                        i.present.weights.at(s->config.name),
                         s->order.epochs(i.position.sources.at(s->config.name).cursor));
   return text;
 }

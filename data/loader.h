@@ -1,6 +1,6 @@
-// Training batches: which tokens make sample i is a pure function of (seed, sources, history of blends, i);
-// see data/order.h and data/mix.h. Every rank advances every source's cursor (lengths only) and reads just
-// its own samples; a prefetch thread prepares the next step.
+// Training batches: which tokens make sample i is a pure function of (seed, sources, history of
+// blends, i); see data/order.h and data/mix.h. Every rank advances every source's cursor (lengths
+// only) and reads just its own samples; a prefetch thread prepares the next step.
 #pragma once
 
 #include "data/config.h"
@@ -18,21 +18,23 @@ struct Batch {
   static constexpr int32_t kIgnore = -100;
   int64_t sequences = 0;
   int64_t length = 0;
-  std::vector<int32_t> ids;      // [T]
-  std::vector<int32_t> labels;   // [T] the next token, or kIgnore (document end, padding)
-  std::vector<int32_t> docs;     // [T] index (in this batch) of the token's document start; see core/ops.h
-  int64_t valid = 0;             // labels that count
+  std::vector<int32_t> ids;     // [T]
+  std::vector<int32_t> labels;  // [T] the next token, or kIgnore (document end, padding)
+  std::vector<int32_t>
+      docs;           // [T] index (in this batch) of the token's document start; see core/ops.h
+  int64_t valid = 0;  // labels that count
 };
 
 // One optimizer step of one data-parallel rank.
 struct StepBatches {
-  std::vector<Batch> micro;                  // in order
-  int64_t tokens = 0;                        // tokens consumed by all ranks in this step
-  std::map<std::string, int64_t> per_source; // of all ranks: tokens taken per source name
-  std::map<std::string, double> epochs;      // per source, after this step
+  std::vector<Batch> micro;                   // in order
+  int64_t tokens = 0;                         // tokens consumed by all ranks in this step
+  std::map<std::string, int64_t> per_source;  // of all ranks: tokens taken per source name
+  std::map<std::string, double> epochs;       // per source, after this step
 };
 
-// Where the data stream stands; text that checkpoints keep (JSON): cursors, history of blends, files' identity.
+// Where the data stream stands; text that checkpoints keep (JSON): cursors, history of blends,
+// files' identity.
 using DataState = std::string;
 
 class Loader {
@@ -42,28 +44,33 @@ class Loader {
   ~Loader();
 
   // The next `global_batch` samples of the run; this rank's share comes in micro-batches of at most
-  // micro_batch sequences (rank r takes samples r, r + dp, r + 2 dp, ... of the step). Throws where a token id is >= vocab.
+  // micro_batch sequences (rank r takes samples r, r + dp, r + 2 dp, ... of the step). Throws where
+  // a token id is >= vocab.
   StepBatches next(int64_t global_batch, int64_t micro_batch);
 
   // The position before the sample that next() will return first. Independent of prefetching.
   DataState state() const;
-  // Continues from there; the present blend may differ from the saved one (weights, new sources, sequence length).
-  // Throws ConfigError where a file's length or identity changed since.
+  // Continues from there; the present blend may differ from the saved one (weights, new sources,
+  // sequence length). Throws ConfigError where a file's length or identity changed since.
   void restore(const DataState& state);
-  std::string description() const;   // tokens, documents, epochs per source: lines for the start of a run
+  std::string description()
+      const;  // tokens, documents, epochs per source: lines for the start of a run
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-// A validation set, once over in file order: at most `max_sequences` samples (0 = all), the last padded.
-// This rank's micro-batches only; the samples are dealt out as in Loader, ranks get equally many (padded) batches.
-std::vector<Batch> validation_batches(const DataSource& source, const DataConfig& config, int64_t vocab_size,
-                                      int64_t max_sequences, int64_t micro_batch, int dp_rank, int dp_size);
+// A validation set, once over in file order: at most `max_sequences` samples (0 = all), the last
+// padded. This rank's micro-batches only; the samples are dealt out as in Loader, ranks get equally
+// many (padded) batches.
+std::vector<Batch> validation_batches(const DataSource& source, const DataConfig& config,
+                                      int64_t vocab_size, int64_t max_sequences,
+                                      int64_t micro_batch, int dp_rank, int dp_size);
 
-// Documents' start positions and next-token labels of given rows (probe, golden tests): document_ids [B * length]
-// may be empty (one document a row). labels may be empty: the next token of the same document.
+// Documents' start positions and next-token labels of given rows (probe, golden tests):
+// document_ids [B * length] may be empty (one document a row). labels may be empty: the next token
+// of the same document.
 Batch make_batch(int64_t sequences, int64_t length, const std::vector<int64_t>& ids,
                  const std::vector<int64_t>& document_ids, const std::vector<int64_t>& labels);
 

@@ -11,7 +11,8 @@ namespace ft {
 Blend make_blend(const std::vector<double>& weights) {
   double sum = 0;
   for (const double w : weights) {
-    FT_CHECK_CONFIG(w >= 0 && std::isfinite(w), "data.train: a weight is {}; weights are 0 or more", w);
+    FT_CHECK_CONFIG(w >= 0 && std::isfinite(w), "data.train: a weight is {}; weights are 0 or more",
+                    w);
     sum += w;
   }
   FT_CHECK_CONFIG(sum > 0 && std::isfinite(sum), "data.train: the weights add up to {}", sum);
@@ -26,7 +27,8 @@ int64_t Blend::next() {
   double most = -std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < weights.size(); ++i) {
     // fma: rounded once on every machine, so the choice is the same on all.
-    const double lag = std::fma(weights[i], static_cast<double>(samples + 1), -static_cast<double>(taken[i]));
+    const double lag =
+        std::fma(weights[i], static_cast<double>(samples + 1), -static_cast<double>(taken[i]));
     if (weights[i] > 0 && lag > most) most = lag, best = i;
   }
   ++taken[best];

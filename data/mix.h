@@ -9,11 +9,11 @@ namespace ft {
 
 // One blend: weights, and how many samples each source gave since it began.
 struct Blend {
-  std::vector<double> weights;   // sum 1
+  std::vector<double> weights;  // sum 1
   std::vector<int64_t> taken;
-  int64_t next();                // index of the source; counts it
+  int64_t next();  // index of the source; counts it
 };
 
-Blend make_blend(const std::vector<double>& weights);   // any positive sum
+Blend make_blend(const std::vector<double>& weights);  // any positive sum
 
 }  // namespace ft

@@ -10,13 +10,15 @@ namespace ft {
 
 int64_t permuted(uint64_t key, int64_t size, int64_t index) {
   if (size <= 1) return index;
-  const int half = std::max(1, (static_cast<int>(std::bit_width(static_cast<uint64_t>(size - 1))) + 1) / 2);
+  const int half =
+      std::max(1, (static_cast<int>(std::bit_width(static_cast<uint64_t>(size - 1))) + 1) / 2);
   const uint64_t mask = (uint64_t{1} << half) - 1;
   auto x = static_cast<uint64_t>(index);
   do {
     uint64_t left = x >> half, right = x & mask;
     for (uint32_t round = 0; round < 6; ++round) {
-      const auto w = philox(key, {static_cast<uint32_t>(right), static_cast<uint32_t>(right >> 32), round, 0});
+      const auto w =
+          philox(key, {static_cast<uint32_t>(right), static_cast<uint32_t>(right >> 32), round, 0});
       const uint64_t mixed = left ^ ((static_cast<uint64_t>(w[1]) << 32 | w[0]) & mask);
       left = right;
       right = mixed;
@@ -27,7 +29,8 @@ int64_t permuted(uint64_t key, int64_t size, int64_t index) {
 }
 
 SourceOrder::SourceOrder(const TokenSet& set, const std::string& name, uint64_t seed) : set_(set) {
-  const auto w = random_words(seed, Purpose::DataOrder, name_hash(name.data(), name.size()) >> 8, 0);
+  const auto w =
+      random_words(seed, Purpose::DataOrder, name_hash(name.data(), name.size()) >> 8, 0);
   key_ = static_cast<uint64_t>(w[1]) << 32 | w[0];
 }
 
@@ -54,7 +57,8 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
       // The sample's last token is a label only: the next sample begins with it.
       if (left == 0) cursor = {c.epoch, c.document, c.offset - 1};
     } else {
-      FT_CHECK_CONFIG(++empty <= set_.documents() + 1, "{}: all documents are empty", set_.prefix());
+      FT_CHECK_CONFIG(++empty <= set_.documents() + 1, "{}: all documents are empty",
+                      set_.prefix());
     }
     if (c.offset >= size) next_document(c);
   }
@@ -63,8 +67,9 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
 
 double SourceOrder::epochs(const Cursor& c) const {
   const auto size = static_cast<double>(std::max<int64_t>(1, set_.document_length(document_at(c))));
-  return static_cast<double>(c.epoch) + (static_cast<double>(c.document) + static_cast<double>(c.offset) / size) /
-                                            static_cast<double>(set_.documents());
+  return static_cast<double>(c.epoch) +
+         (static_cast<double>(c.document) + static_cast<double>(c.offset) / size) /
+             static_cast<double>(set_.documents());
 }
 
 }  // namespace ft

@@ -1,5 +1,6 @@
-// The order of one source: documents permuted anew each epoch by a keyed permutation (a Feistel network with cycle
-// walking, so no table), their tokens one endless stream, read by a cursor. A function of (seed, name, epoch) alone.
+// The order of one source: documents permuted anew each epoch by a keyed permutation (a Feistel
+// network with cycle walking, so no table), their tokens one endless stream, read by a cursor. A
+// function of (seed, name, epoch) alone.
 #pragma once
 
 #include "data/tokens.h"
@@ -15,15 +16,15 @@ int64_t permuted(uint64_t key, int64_t size, int64_t index);
 
 struct Cursor {
   int64_t epoch = 0;
-  int64_t document = 0;   // place in the epoch's order
-  int64_t offset = 0;     // tokens of that document already taken
+  int64_t document = 0;  // place in the epoch's order
+  int64_t offset = 0;    // tokens of that document already taken
 };
 
 // A run of tokens of one document inside a sample.
 struct Span {
-  int64_t document;       // in the token set
-  int64_t begin, count;   // tokens of the document
-  bool ends;              // the document's last token is the span's last
+  int64_t document;      // in the token set
+  int64_t begin, count;  // tokens of the document
+  bool ends;             // the document's last token is the span's last
 };
 
 class SourceOrder {
@@ -31,7 +32,8 @@ class SourceOrder {
   SourceOrder(const TokenSet& set, const std::string& name, uint64_t seed);
   // The next `length + 1` tokens as spans; the cursor moves on by `length`. Looks at lengths only.
   std::vector<Span> take(Cursor& cursor, int64_t length) const;
-  // Epochs done, as a fraction of documents (not of tokens: that would need a sum over all lengths).
+  // Epochs done, as a fraction of documents (not of tokens: that would need a sum over all
+  // lengths).
   double epochs(const Cursor& cursor) const;
 
  private:

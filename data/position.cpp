@@ -11,11 +11,18 @@ using nlohmann::json;
 std::string position_text(const Position& p) {
   json sources = json::object(), history = json::array();
   for (const auto& [name, s] : p.sources)
-    sources[name] = {{"epoch", s.cursor.epoch}, {"document", s.cursor.document}, {"offset", s.cursor.offset},
+    sources[name] = {{"epoch", s.cursor.epoch},
+                     {"document", s.cursor.document},
+                     {"offset", s.cursor.offset},
                      {"identity", s.identity}};
   for (const BlendRecord& b : p.history)
-    history.push_back({{"sample", b.sample}, {"sequence_length", b.sequence_length}, {"weights", b.weights}});
-  const json all = {{"seed", p.seed}, {"samples", p.samples}, {"sources", sources}, {"history", history}, {"taken", p.taken}};
+    history.push_back(
+        {{"sample", b.sample}, {"sequence_length", b.sequence_length}, {"weights", b.weights}});
+  const json all = {{"seed", p.seed},
+                    {"samples", p.samples},
+                    {"sources", sources},
+                    {"history", history},
+                    {"taken", p.taken}};
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -26,7 +33,8 @@ Position parse_position(const std::string& text) {
     p.seed = all.at("seed").get<uint64_t>();
     p.samples = all.at("samples").get<int64_t>();
     for (const auto& [name, s] : all.at("sources").items())
-      p.sources[name] = {{s.at("epoch").get<int64_t>(), s.at("document").get<int64_t>(), s.at("offset").get<int64_t>()},
+      p.sources[name] = {{s.at("epoch").get<int64_t>(), s.at("document").get<int64_t>(),
+                          s.at("offset").get<int64_t>()},
                          s.at("identity").get<std::string>()};
     for (const json& b : all.at("history"))
       p.history.push_back({b.at("sample").get<int64_t>(), b.at("sequence_length").get<int64_t>(),
@@ -37,7 +45,8 @@ Position parse_position(const std::string& text) {
   }
   for (const auto& [name, s] : p.sources)
     FT_CHECK_CONFIG(s.cursor.epoch >= 0 && s.cursor.document >= 0 && s.cursor.offset >= 0,
-                    "the checkpoint's data state is damaged: the cursor of source '{}' is negative", name);
+                    "the checkpoint's data state is damaged: the cursor of source '{}' is negative",
+                    name);
   return p;
 }
 

@@ -10,8 +10,9 @@ namespace ft {
 // Rows of padding alone: id 0, no labels, every token a document of its own.
 Batch padding_batch(int64_t sequences, int64_t length);
 
-// Reads a sample into row `row`. Up to length + 1 tokens; where there are fewer, the rest of the row
-// stays padding. A document that began before the row starts at the row's start: its state is fresh.
+// Reads a sample into row `row`. Up to length + 1 tokens; where there are fewer, the rest of the
+// row stays padding. A document that began before the row starts at the row's start: its state is
+// fresh.
 void fill_row(const TokenSet& set, const std::vector<Span>& spans, bool isolate_documents,
               int64_t vocab_size, int64_t row, Batch& batch);
 

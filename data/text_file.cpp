@@ -29,7 +29,7 @@ struct TextFile::Reader {
   std::vector<char> piece = std::vector<char>(kPiece);
   explicit Reader(const std::string& p) : path(p) {}
   virtual ~Reader() = default;
-  virtual size_t read() = 0;   // bytes now in `piece`; 0 at the end
+  virtual size_t read() = 0;  // bytes now in `piece`; 0 at the end
 };
 
 namespace {
@@ -37,12 +37,14 @@ namespace {
 struct PlainReader : TextFile::Reader {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file;
   int64_t position = 0;
-  explicit PlainReader(const std::string& p) : Reader(p), file(std::fopen(p.c_str(), "rb"), std::fclose) {
+  explicit PlainReader(const std::string& p)
+      : Reader(p), file(std::fopen(p.c_str(), "rb"), std::fclose) {
     FT_CHECK_CONFIG(file, "{}: cannot be opened: {}", path, std::strerror(errno));
   }
   size_t read_into(std::vector<char>& buffer) {
     const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get());
-    FT_CHECK(n > 0 || !std::ferror(file.get()), "{}: reading failed at byte {}: {}", path, position, std::strerror(errno));
+    FT_CHECK(n > 0 || !std::ferror(file.get()), "{}: reading failed at byte {}: {}", path, position,
+             std::strerror(errno));
     position += static_cast<int64_t>(n);
     return n;
   }
@@ -58,7 +60,8 @@ struct GzReader : TextFile::Reader {
   size_t read() override {
     const int n = gzread(file.get(), piece.data(), static_cast<unsigned>(piece.size()));
     // zlib would pass on as they are the bytes of a file that is not gzip.
-    FT_CHECK(n <= 0 || !gzdirect(file.get()), "{}: is not in gzip format; rename it if it is plain text", path);
+    FT_CHECK(n <= 0 || !gzdirect(file.get()),
+             "{}: is not in gzip format; rename it if it is plain text", path);
     int code = Z_OK;
     const char* why = gzerror(file.get(), &code);
     FT_CHECK(n >= 0 && (code == Z_OK || code == Z_STREAM_END), "{}: is damaged: {}", path, why);
@@ -67,11 +70,12 @@ struct GzReader : TextFile::Reader {
 };
 
 struct ZstReader : PlainReader {
-  std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream{ZSTD_createDStream(), ZSTD_freeDStream};
+  std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream{ZSTD_createDStream(),
+                                                                  ZSTD_freeDStream};
   std::vector<char> packed = std::vector<char>(kPiece);
   ZSTD_inBuffer in{packed.data(), 0, 0};
   bool at_end = false;
-  size_t left = 0;   // not 0: inside a frame
+  size_t left = 0;  // not 0: inside a frame
   explicit ZstReader(const std::string& p) : PlainReader(p) {}
   size_t read() override {
     for (;;) {

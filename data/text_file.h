@@ -9,7 +9,7 @@ namespace ft {
 
 class TextFile {
  public:
-  explicit TextFile(const std::string& path);   // throws ConfigError where it cannot be opened
+  explicit TextFile(const std::string& path);  // throws ConfigError where it cannot be opened
   ~TextFile();
   // The next piece, valid until the next call; empty at the end. Throws ft::Error: what is damaged.
   std::string_view read();
@@ -20,6 +20,6 @@ class TextFile {
   std::unique_ptr<Reader> reader_;
 };
 
-std::string unpacked_name(const std::string& path);   // without .gz or .zst
+std::string unpacked_name(const std::string& path);  // without .gz or .zst
 
 }  // namespace ft

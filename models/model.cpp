@@ -6,24 +6,30 @@ namespace ft {
 
 namespace {
 constexpr int64_t kVocabPad = 16;
-constexpr int64_t kLogitElements = 1 << 23;   // of one chunk of the head
+constexpr int64_t kLogitElements = 1 << 23;  // of one chunk of the head
 }  // namespace
 
 Model::Model(const ModelConfig& config, Precision precision)
-    : config_(config), precision_(precision), pattern_(expand_pattern(config.layer_pattern, config.num_hidden_layers)),
+    : config_(config),
+      precision_(precision),
+      pattern_(expand_pattern(config.layer_pattern, config.num_hidden_layers)),
       padded_vocab_((config.vocab_size + kVocabPad - 1) / kVocabPad * kVocabPad) {
   const int64_t V = config.vocab_size, d = config.hidden_size;
   const Init init{Init::Kind::Normal, config.initializer_range};
   const auto table = [&](const char* name) {
     Param p{.rows = padded_vocab_, .cols = d};
-    p.pieces.push_back({.name = name, .shape = {V, d}, .rows = V, .cols = d, .init = init, .cut = Cut::Out});
+    p.pieces.push_back(
+        {.name = name, .shape = {V, d}, .rows = V, .cols = d, .init = init, .cut = Cut::Out});
     return p;
   };
   embed_ = table("model.embed_tokens.weight");
   if (!config.tie_word_embeddings) head_ = table("lm_head.weight");
   final_norm_ = {.rows = d, .always_fp32 = true};
-  final_norm_.pieces.push_back({.name = "model.final_layernorm.weight", .shape = {d}, .rows = d,
-                                .init = {Init::Kind::One}, .decay = false});
+  final_norm_.pieces.push_back({.name = "model.final_layernorm.weight",
+                                .shape = {d},
+                                .rows = d,
+                                .init = {Init::Kind::One},
+                                .decay = false});
   blocks_.reserve(pattern_.size());
   for (size_t l = 0; l < pattern_.size(); ++l)
     blocks_.emplace_back(config_, precision_, static_cast<int64_t>(l), pattern_[l]);
@@ -69,7 +75,8 @@ void Model::prepare(Ctx& c) {
 
 MicroInputs Model::cut(const SlotSet& set, const Extent& e) const {
   const int64_t T = e.tokens();
-  return {set.inputs.ids.row_range(0, T), set.inputs.labels.row_range(0, T), set.inputs.docs.row_range(0, T)};
+  return {set.inputs.ids.row_range(0, T), set.inputs.labels.row_range(0, T),
+          set.inputs.docs.row_range(0, T)};
 }
 
 BlockInputs Model::block_inputs(const SlotSet& set, const Extent& e) const {
@@ -80,7 +87,9 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
   SlotSet& set = slots_[slot];
   const int64_t T = e.tokens();
   c.where = "model.embed_tokens";
-  c(ops::Embedding{.y = set.stream[0].row_range(0, T), .ids = cut(set, e).ids, .weight = embed_.value,
+  c(ops::Embedding{.y = set.stream[0].row_range(0, T),
+                   .ids = cut(set, e).ids,
+                   .weight = embed_.value,
                    .scale = static_cast<float>(config_.embedding_multiplier)});
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = 0; l < blocks_.size(); ++l)
@@ -92,8 +101,10 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
 void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
   c.where = "model.final_layernorm";
   const int64_t T = e.tokens();
-  c(ops::RmsNorm{.y = set.final.row_range(0, T), .rstd = set.rstd.row_range(0, T),
-                 .x = set.stream.back().row_range(0, T), .w = final_norm_.value,
+  c(ops::RmsNorm{.y = set.final.row_range(0, T),
+                 .rstd = set.rstd.row_range(0, T),
+                 .x = set.stream.back().row_range(0, T),
+                 .w = final_norm_.value,
                  .eps = static_cast<float>(config_.rms_norm_eps)});
 }
 
@@ -109,7 +120,9 @@ void Model::for_chunks(Ctx& c, const SlotSet& set, const Extent& e,
   for (int64_t begin = 0; begin < T; begin += rows) {
     const int64_t end = std::min(T, begin + rows);
     const Temp logits = c.temp(precision_.compute, {end - begin, padded_vocab_});
-    c(ops::Gemm{.y = logits, .a = set.final.row_range(begin, end), .b = head.value,
+    c(ops::Gemm{.y = logits,
+                .a = set.final.row_range(begin, end),
+                .b = head.value,
                 .alpha = static_cast<float>(config_.lm_head_multiplier)});
     f(begin, end, logits);
   }
@@ -124,10 +137,14 @@ void Model::loss(Ctx& c, int64_t slot, const Extent& e, Grad grad) {
   const SlotSet& set = slots_[slot];
   const int64_t T = e.tokens();
   const Tensor losses(losses_.data, Dtype::F32, {2, T});
-  const Tensor loss = losses.view({2 * T}).row_range(0, T), z = losses.view({2 * T}).row_range(T, 2 * T);
+  const Tensor loss = losses.view({2 * T}).row_range(0, T),
+               z = losses.view({2 * T}).row_range(T, 2 * T);
   for_chunks(c, set, e, [&](int64_t b, int64_t n, const Tensor& logits) {
-    c(ops::CrossEntropy{.loss = loss.row_range(b, n), .z = z.row_range(b, n), .logits = logits,
-                        .labels = set.inputs.labels.row_range(b, n), .vocab = config_.vocab_size});
+    c(ops::CrossEntropy{.loss = loss.row_range(b, n),
+                        .z = z.row_range(b, n),
+                        .logits = logits,
+                        .labels = set.inputs.labels.row_range(b, n),
+                        .vocab = config_.vocab_size});
   });
   add_losses(c, losses, grad);
 }
@@ -143,25 +160,44 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
   const int64_t T = e.tokens();
   Param& head = head_.present() ? head_ : embed_;
   const Tensor losses(losses_.data, Dtype::F32, {2, T});
-  const Tensor loss = losses.view({2 * T}).row_range(0, T), z = losses.view({2 * T}).row_range(T, 2 * T);
+  const Tensor loss = losses.view({2 * T}).row_range(0, T),
+               z = losses.view({2 * T}).row_range(T, 2 * T);
   const Tensor dstream = dstream_.row_range(0, T);
   {
     const Temp dfinal = c.temp(precision_.compute, {T, config_.hidden_size});
     const float alpha = static_cast<float>(config_.lm_head_multiplier);
     Grad grad = c.grad;
     for_chunks(c, set, e, [&](int64_t b, int64_t n, const Tensor& logits) {
-      c(ops::CrossEntropy{.loss = loss.row_range(b, n), .z = z.row_range(b, n), .logits = logits,
-                          .labels = set.inputs.labels.row_range(b, n), .vocab = config_.vocab_size,
-                          .z_loss = plan_.z_loss, .inv_count = inv_count_});
-      c(ops::Gemm{.y = dfinal.get().row_range(b, n), .a = logits, .b = head.value, .trans_b = false, .alpha = alpha});
-      c(ops::Gemm{.y = head.grad, .a = logits, .b = set.final.row_range(b, n), .trans_a = true, .trans_b = false,
-                  .alpha = alpha, .grad = grad});
+      c(ops::CrossEntropy{.loss = loss.row_range(b, n),
+                          .z = z.row_range(b, n),
+                          .logits = logits,
+                          .labels = set.inputs.labels.row_range(b, n),
+                          .vocab = config_.vocab_size,
+                          .z_loss = plan_.z_loss,
+                          .inv_count = inv_count_});
+      c(ops::Gemm{.y = dfinal.get().row_range(b, n),
+                  .a = logits,
+                  .b = head.value,
+                  .trans_b = false,
+                  .alpha = alpha});
+      c(ops::Gemm{.y = head.grad,
+                  .a = logits,
+                  .b = set.final.row_range(b, n),
+                  .trans_a = true,
+                  .trans_b = false,
+                  .alpha = alpha,
+                  .grad = grad});
       grad = Grad::Accumulate;
     });
     add_losses(c, losses, c.grad);
     c.where = "model.final_layernorm";
-    c(ops::RmsNormGrad{.dx = dstream, .dw = final_norm_.grad, .dy = dfinal, .x = set.stream.back().row_range(0, T),
-                       .rstd = set.rstd.row_range(0, T), .w = final_norm_.value, .grad = c.grad});
+    c(ops::RmsNormGrad{.dx = dstream,
+                       .dw = final_norm_.grad,
+                       .dy = dfinal,
+                       .x = set.stream.back().row_range(0, T),
+                       .rstd = set.rstd.row_range(0, T),
+                       .w = final_norm_.value,
+                       .grad = c.grad});
   }
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = blocks_.size(); l-- > 0;) {
@@ -175,7 +211,9 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
     blocks_[l].backward(c, saved, in, x, dstream);
   }
   c.where = "model.embed_tokens";
-  c(ops::EmbeddingGrad{.dweight = embed_.grad, .dy = dstream, .ids = cut(set, e).ids,
+  c(ops::EmbeddingGrad{.dweight = embed_.grad,
+                       .dy = dstream,
+                       .ids = cut(set, e).ids,
                        .scale = static_cast<float>(config_.embedding_multiplier),
                        .padding_id = config_.pad_token_id.value_or(-1),
                        .grad = head_.present() ? c.grad : Grad::Accumulate});
@@ -196,7 +234,9 @@ Model::Cache Model::make_cache(Memory& memory, int64_t capacity) const {
 void Model::decode(Ctx& c, Cache& cache, int64_t tokens, const Tensor& out) {
   SlotSet& set = slots_[0];
   const Extent e{1, tokens};
-  c(ops::Embedding{.y = set.stream[0].row_range(0, tokens), .ids = cut(set, e).ids, .weight = embed_.value,
+  c(ops::Embedding{.y = set.stream[0].row_range(0, tokens),
+                   .ids = cut(set, e).ids,
+                   .weight = embed_.value,
                    .scale = static_cast<float>(config_.embedding_multiplier)});
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = 0; l < blocks_.size(); ++l) {
@@ -207,8 +247,10 @@ void Model::decode(Ctx& c, Cache& cache, int64_t tokens, const Tensor& out) {
   cache.length += tokens;
   final_norm(c, set, e);
   const Temp logits = c.temp(precision_.compute, {1, padded_vocab_});
-  c(ops::Gemm{.y = logits, .a = set.final.row_range(tokens - 1, tokens),
-              .b = (head_.present() ? head_ : embed_).value, .alpha = static_cast<float>(config_.lm_head_multiplier)});
+  c(ops::Gemm{.y = logits,
+              .a = set.final.row_range(tokens - 1, tokens),
+              .b = (head_.present() ? head_ : embed_).value,
+              .alpha = static_cast<float>(config_.lm_head_multiplier)});
   c(ops::Copy{.y = out, .x = logits.get().columns(0, config_.vocab_size)});
 }
 

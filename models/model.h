@@ -18,12 +18,12 @@ namespace ft {
 
 // How a model is to be laid out in memory.
 struct ModelPlan {
-  Extent largest;            // of a micro-batch
-  int64_t in_flight = 1;     // micro-batches whose saved values live at once (pipeline schedules)
+  Extent largest;         // of a micro-batch
+  int64_t in_flight = 1;  // micro-batches whose saved values live at once (pipeline schedules)
   Recompute recompute = Recompute::None;
-  int64_t positions = 0;     // RoPE table rows; at least the longest document
+  int64_t positions = 0;  // RoPE table rows; at least the longest document
   float z_loss = 0;
-  bool training = true;      // false: no slots survive a block
+  bool training = true;  // false: no slots survive a block
 };
 
 // Device buffers of one micro-batch's inputs.
@@ -35,20 +35,22 @@ class Model {
  public:
   Model(const ModelConfig& config, Precision precision);
 
-  // Storage of activations and buffers. Parameters must be bound (parallel/store.h) before anything runs.
+  // Storage of activations and buffers. Parameters must be bound (parallel/store.h) before anything
+  // runs.
   void plan(Memory& memory, const ModelPlan& plan);
-  void prepare(Ctx& c);      // fills constant tables; once, after plan
+  void prepare(Ctx& c);  // fills constant tables; once, after plan
 
   // slot: which of the in_flight sets of saved values this micro-batch uses.
   void forward(Ctx& c, int64_t slot, const Extent& extent);
-  // Loss and all gradients, after forward of the same slot. Weight gradients by c.grad; loss sums accumulate unless
-  // c.grad overwrites.
+  // Loss and all gradients, after forward of the same slot. Weight gradients by c.grad; loss sums
+  // accumulate unless c.grad overwrites.
   void backward(Ctx& c, int64_t slot, const Extent& extent);
   // Loss alone, into loss_sum (Overwrite or Accumulate).
   void loss(Ctx& c, int64_t slot, const Extent& extent, Grad grad);
   // Logits of all positions into out [T, vocab] fp32.
   void logits(Ctx& c, int64_t slot, const Extent& extent, const Tensor& out);
-  // Value l of the residual stream (0: scaled embedding), and for l = layers the final norm's output.
+  // Value l of the residual stream (0: scaled embedding), and for l = layers the final norm's
+  // output.
   Tensor hidden(int64_t slot, int64_t layer, const Extent& extent) const;
 
   // Decoding: one sequence, its next tokens; logits of the last position [1, vocab] fp32.
@@ -65,16 +67,18 @@ class Model {
   const Precision& precision() const { return precision_; }
   const std::string& pattern() const { return pattern_; }
   const MicroInputs& inputs(int64_t slot) const { return slots_[slot].inputs; }
-  Tensor loss_sum() const { return loss_sum_; }     // [1] f64: sum of cross-entropies
-  Tensor z_sum() const { return z_sum_; }           // [1] f64: sum of squared log-normalisers
-  Tensor inv_count() const { return inv_count_; }   // [1] f32: 1 / valid tokens of the step in the world
+  Tensor loss_sum() const { return loss_sum_; }  // [1] f64: sum of cross-entropies
+  Tensor z_sum() const { return z_sum_; }        // [1] f64: sum of squared log-normalisers
+  Tensor inv_count() const {
+    return inv_count_;
+  }  // [1] f32: 1 / valid tokens of the step in the world
   int64_t padded_vocab() const { return padded_vocab_; }
 
  private:
   struct SlotSet {
     MicroInputs inputs;
-    std::vector<Tensor> stream;   // [T, d] values between blocks, residual dtype
-    Tensor final, rstd;           // final norm
+    std::vector<Tensor> stream;  // [T, d] values between blocks, residual dtype
+    Tensor final, rstd;          // final norm
     std::vector<SlotBank> banks;
   };
   BlockInputs block_inputs(const SlotSet& set, const Extent& extent) const;

@@ -21,15 +21,18 @@ struct Checkpoint::Impl {
   std::string path;
   detail::Manifest manifest;
   std::map<std::string, MappedFile> files;
-  std::map<std::string, std::vector<bool>> checked;   // by tensor: pieces whose checksum was right
+  std::map<std::string, std::vector<bool>> checked;  // by tensor: pieces whose checksum was right
 
-  const uint8_t* bytes_of(const detail::StoredPiece& p) const { return files.at(p.file).data() + p.offset; }
+  const uint8_t* bytes_of(const detail::StoredPiece& p) const {
+    return files.at(p.file).data() + p.offset;
+  }
 
   void check_hash(const std::string& name, const detail::StoredPiece& p) const {
     const uint64_t found = XXH64(bytes_of(p), static_cast<size_t>(p.bytes()), 0);
     FT_CHECK(found == p.hash,
-             "{}/{}: tensor {} (rows {} to {}) is damaged: checksum {}, expected {}; use an older checkpoint", path,
-             p.file, name, p.row, p.row + p.rows, detail::hex(found), detail::hex(p.hash));
+             "{}/{}: tensor {} (rows {} to {}) is damaged: checksum {}, expected {}; use an older "
+             "checkpoint",
+             path, p.file, name, p.row, p.row + p.rows, detail::hex(found), detail::hex(p.hash));
   }
 
   const detail::StoredTensor& tensor(const std::string& name) const {
@@ -72,12 +75,15 @@ struct Overlap {
 Checkpoint::Checkpoint(const std::string& path) : impl_(std::make_unique<Impl>()) {
   impl_->path = path;
   FT_CHECK(fs::is_directory(path), "{}: is not a checkpoint folder", path);
-  std::string marker = existing_text(path + "/COMPLETE", "the checkpoint was not finished; use an older one");
+  std::string marker =
+      existing_text(path + "/COMPLETE", "the checkpoint was not finished; use an older one");
   while (!marker.empty() && marker.back() == '\n') marker.pop_back();
   const std::string manifest_path = path + "/manifest.json";
-  const std::string text = existing_text(manifest_path, "the checkpoint is damaged; use an older one");
+  const std::string text =
+      existing_text(manifest_path, "the checkpoint is damaged; use an older one");
   const std::string hash = detail::hex(detail::text_hash(text));
-  FT_CHECK(hash == marker, "{}: is damaged: its checksum is {}, COMPLETE says \"{}\"; use an older checkpoint",
+  FT_CHECK(hash == marker,
+           "{}: is damaged: its checksum is {}, COMPLETE says \"{}\"; use an older checkpoint",
            manifest_path, hash, marker.substr(0, 32));
   impl_->manifest = detail::parse_manifest(manifest_path, text);
   for (const auto& [name, tensor] : impl_->manifest.tensors) {
@@ -93,8 +99,9 @@ Checkpoint::Checkpoint(const std::string& path) : impl_(std::make_unique<Impl>()
       }
       const int64_t size = file->second.size();
       FT_CHECK(p.bytes() <= size && p.offset <= size - p.bytes(),
-               "{}/{}: is too short: {} bytes, but tensor {} needs {} bytes from byte {}; use an older checkpoint", path,
-               p.file, size, name, p.bytes(), p.offset);
+               "{}/{}: is too short: {} bytes, but tensor {} needs {} bytes from byte {}; use an "
+               "older checkpoint",
+               path, p.file, size, name, p.bytes(), p.offset);
     }
   }
 }
@@ -111,22 +118,27 @@ std::vector<std::string> Checkpoint::names() const {
   return all;
 }
 
-bool Checkpoint::contains(const std::string& name) const { return impl_->manifest.tensors.contains(name); }
-std::vector<int64_t> Checkpoint::shape(const std::string& name) const { return impl_->tensor(name).shape; }
+bool Checkpoint::contains(const std::string& name) const {
+  return impl_->manifest.tensors.contains(name);
+}
+std::vector<int64_t> Checkpoint::shape(const std::string& name) const {
+  return impl_->tensor(name).shape;
+}
 
 void Checkpoint::read(const std::string& name, int64_t row, int64_t col, const Tensor& out) const {
   const detail::StoredTensor& tensor = impl_->tensor(name);
   const detail::MatrixShape whole = detail::as_matrix(name, tensor.shape);
-  FT_CHECK((out.dims == 1 || out.dims == 2) && (out.dims == 1 || out.cols() <= 1 || out.stride[1] == 1),
-           "{}: tensor {} can be read into boxes with dense rows alone", impl_->path, name);
+  FT_CHECK(
+      (out.dims == 1 || out.dims == 2) && (out.dims == 1 || out.cols() <= 1 || out.stride[1] == 1),
+      "{}: tensor {} can be read into boxes with dense rows alone", impl_->path, name);
   const int64_t rows = out.rows(), cols = out.cols();
-  FT_CHECK(row >= 0 && col >= 0 && rows <= whole.rows && row <= whole.rows - rows && cols <= whole.cols &&
-               col <= whole.cols - cols,
-           "{}: tensor {} is {} x {}; the box of {} x {} at row {}, column {} lies outside", impl_->path, name,
-           whole.rows, whole.cols, rows, cols, row, col);
+  FT_CHECK(row >= 0 && col >= 0 && rows <= whole.rows && row <= whole.rows - rows &&
+               cols <= whole.cols && col <= whole.cols - cols,
+           "{}: tensor {} is {} x {}; the box of {} x {} at row {}, column {} lies outside",
+           impl_->path, name, whole.rows, whole.cols, rows, cols, row, col);
   float* to = out.f32();
   std::vector<bool>& checked = impl_->checked.at(name);
-  for (size_t i = 0; i < tensor.pieces.size(); ++i) {   // together they are the tensor: check_cover
+  for (size_t i = 0; i < tensor.pieces.size(); ++i) {  // together they are the tensor: check_cover
     const detail::StoredPiece& p = tensor.pieces[i];
     const Overlap r(row, rows, p.row, p.rows), c(col, cols, p.col, p.cols);
     if (r.size() <= 0 || c.size() <= 0) continue;
@@ -137,7 +149,8 @@ void Checkpoint::read(const std::string& name, int64_t row, int64_t col, const T
     const uint8_t* from = impl_->bytes_of(p);
     for (int64_t at = r.begin; at < r.end; ++at)
       std::memcpy(to + (at - row) * out.stride[0] + (c.begin - col),
-                  from + ((at - p.row) * p.cols + (c.begin - p.col)) * 4, static_cast<size_t>(c.size()) * 4);
+                  from + ((at - p.row) * p.cols + (c.begin - p.col)) * 4,
+                  static_cast<size_t>(c.size()) * 4);
   }
 }
 
@@ -182,11 +195,12 @@ std::optional<std::string> newest_checkpoint(const std::string& directory,
 void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t keep_every) {
   const std::vector<std::string> all = list_checkpoints(directory);
   const auto count = static_cast<int64_t>(all.size());
-  const int64_t newest = std::max<int64_t>(keep_last, 1);   // the newest one always stays
+  const int64_t newest = std::max<int64_t>(keep_last, 1);  // the newest one always stays
   for (int64_t i = 0; i < count - newest; ++i) {
     const std::string& path = all[static_cast<size_t>(i)];
     const int64_t step = step_of(path);
-    if (step < 0 || (keep_every > 0 && step % keep_every == 0)) continue;   // not ours to remove, or kept
+    if (step < 0 || (keep_every > 0 && step % keep_every == 0))
+      continue;  // not ours to remove, or kept
     // Out of sight first, so that a kill in between leaves no half of it under its name.
     const std::string aside = directory + "/.tmp-gone-" + fs::path(path).filename().string();
     std::error_code error;

@@ -1,4 +1,5 @@
-// The manifest's text. A manifest comes from a disk that others can write: nothing in it is believed unchecked.
+// The manifest's text. A manifest comes from a disk that others can write: nothing in it is
+// believed unchecked.
 #include "core/check.h"
 #include "parallel/checkpoint_io.h"
 
@@ -51,9 +52,11 @@ uint64_t hash_of(const json& value) {
 StoredPiece piece_of(const json& j) {
   StoredPiece p;
   p.file = j.at("file").get<std::string>();
-  FT_CHECK(is_rank_file(p.file), "file \"{}\" is not a rank's file (rank-00000.safetensors)", p.file);
+  FT_CHECK(is_rank_file(p.file), "file \"{}\" is not a rank's file (rank-00000.safetensors)",
+           p.file);
   p.offset = number(j.at("offset"), "offset");
-  FT_CHECK(j.at("start").size() == 2 && j.at("shape").size() == 2, "start or shape of a piece is not a pair");
+  FT_CHECK(j.at("start").size() == 2 && j.at("shape").size() == 2,
+           "start or shape of a piece is not a pair");
   p.row = number(j.at("start").at(0), "start"), p.col = number(j.at("start").at(1), "start");
   p.rows = number(j.at("shape").at(0), "shape"), p.cols = number(j.at("shape").at(1), "shape");
   p.hash = hash_of(j.at("xxh64"));
@@ -77,14 +80,14 @@ void add_tensors(const json& all, std::map<std::string, StoredTensor>& into) {
 }  // namespace
 
 MatrixShape as_matrix(const std::string& name, const std::vector<int64_t>& shape) {
-  constexpr int64_t kMost = int64_t{1} << 60;   // elements; 4 bytes each still fit in 63 bits
+  constexpr int64_t kMost = int64_t{1} << 60;  // elements; 4 bytes each still fit in 63 bits
   MatrixShape m;
   int64_t total = 1;
   for (size_t i = 0; i < shape.size(); ++i) {
     FT_CHECK(shape[i] >= 0, "tensor {} has a negative dimension", name);
-    FT_CHECK(!__builtin_mul_overflow(total, shape[i], &total) && total <= kMost &&
-                 shape[i] <= kMost,
-             "tensor {} has more than 2^60 elements", name);
+    FT_CHECK(
+        !__builtin_mul_overflow(total, shape[i], &total) && total <= kMost && shape[i] <= kMost,
+        "tensor {} has more than 2^60 elements", name);
     FT_CHECK(i == 0 || !__builtin_mul_overflow(m.cols, shape[i], &m.cols), "tensor {} is too large",
              name);
     if (i == 0) m.rows = shape[0];
@@ -99,11 +102,10 @@ void check_cover(const std::string& name, StoredTensor& t) {
   });
   int64_t covered = 0;
   for (const StoredPiece& p : t.pieces) {
-    FT_CHECK(p.rows > 0 && p.cols > 0 && p.row >= 0 && p.col >= 0 && p.rows <= whole.rows &&
-                 p.row <= whole.rows - p.rows && p.cols <= whole.cols &&
-                 p.col <= whole.cols - p.cols,
-             "tensor {}: a piece lies outside of its {} x {} elements", name, whole.rows,
-             whole.cols);
+    FT_CHECK(
+        p.rows > 0 && p.cols > 0 && p.row >= 0 && p.col >= 0 && p.rows <= whole.rows &&
+            p.row <= whole.rows - p.rows && p.cols <= whole.cols && p.col <= whole.cols - p.cols,
+        "tensor {}: a piece lies outside of its {} x {} elements", name, whole.rows, whole.cols);
     FT_CHECK(!__builtin_add_overflow(covered, p.rows * p.cols, &covered),
              "tensor {}: its pieces overlap", name);
   }
@@ -145,8 +147,8 @@ Manifest parse_manifest(const std::string& path, const std::string& text) {
     FT_CHECK(j.is_object(), "it is no object");
     const int64_t format = number(j.at("format"), "format");
     FT_CHECK(format == kCheckpointFormat,
-             "it has format {}, this program reads format {}; use the program that wrote it", format,
-             kCheckpointFormat);
+             "it has format {}, this program reads format {}; use the program that wrote it",
+             format, kCheckpointFormat);
     Manifest manifest;
     manifest.state = j.at("state").get<State>();
     add_tensors(j.at("tensors"), manifest.tensors);

@@ -1,4 +1,5 @@
-// Saving. Each step that can fail is followed by a word among all ranks, so that all of them go on or none does.
+// Saving. Each step that can fail is followed by a word among all ranks, so that all of them go on
+// or none does.
 #include "core/check.h"
 #include "core/file.h"
 #include "core/safetensors.h"
@@ -26,14 +27,16 @@ namespace fs = std::filesystem;
 namespace detail {
 namespace {
 
-constexpr size_t kChunk = 1 << 18;   // floats gathered from strided rows before they are written
+constexpr size_t kChunk = 1 << 18;  // floats gathered from strided rows before they are written
 
 void check_piece(const CheckpointPiece& p) {
   const MatrixShape whole = as_matrix(p.name, p.shape);
   FT_CHECK(p.row >= 0 && p.col >= 0 && p.rows <= whole.rows && p.row <= whole.rows - p.rows &&
                p.cols <= whole.cols && p.col <= whole.cols - p.cols,
-           "checkpoint: the piece of tensor {} at row {}, column {} with {} x {} elements lies outside of its "
-           "{} x {}", p.name, p.row, p.col, p.rows, p.cols, whole.rows, whole.cols);
+           "checkpoint: the piece of tensor {} at row {}, column {} with {} x {} elements lies "
+           "outside of its "
+           "{} x {}",
+           p.name, p.row, p.col, p.rows, p.cols, whole.rows, whole.cols);
   const int64_t cols = p.data.dims > 1 ? p.data.shape[1] : 1;
   FT_CHECK((p.data.dims == 1 || p.data.dims == 2) && p.data.dtype == Dtype::F32 &&
                p.data.shape[0] == p.rows && cols == p.cols &&
@@ -70,15 +73,18 @@ uint64_t write_box(AtomicFile& file, const CheckpointPiece& p, std::vector<float
 }
 
 // Old and new change places at once where the file system can; else the old one steps aside first.
-void put_in_place(const std::string& temporary, const std::string& final, const std::string& aside) {
+void put_in_place(const std::string& temporary, const std::string& final,
+                  const std::string& aside) {
   if (!fs::exists(fs::symlink_status(final))) {
-    FT_CHECK(::rename(temporary.c_str(), final.c_str()) == 0, "{}: cannot be renamed to {}: {}", temporary, final,
-             std::strerror(errno));
+    FT_CHECK(::rename(temporary.c_str(), final.c_str()) == 0, "{}: cannot be renamed to {}: {}",
+             temporary, final, std::strerror(errno));
     return;
   }
-  if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) == 0) return;
+  if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) == 0)
+    return;
   fs::remove_all(aside);
-  FT_CHECK(::rename(final.c_str(), aside.c_str()) == 0, "{}: cannot be moved aside: {}", final, std::strerror(errno));
+  FT_CHECK(::rename(final.c_str(), aside.c_str()) == 0, "{}: cannot be moved aside: {}", final,
+           std::strerror(errno));
   if (::rename(temporary.c_str(), final.c_str()) == 0) return;
   const int why = errno;
   const bool back = ::rename(aside.c_str(), final.c_str()) == 0;
@@ -97,23 +103,29 @@ std::map<std::string, StoredTensor> write_rank_file(const std::string& folder, i
     if (p.rows <= 0 || p.cols <= 0) continue;
     chosen.push_back(&p);
     // A rank can hold several boxes of one tensor, so the box is part of the name within the file.
-    header.push_back({fmt::format("{}@{},{}", p.name, p.row, p.col), "F32", {p.rows, p.cols}, nullptr,
+    header.push_back({fmt::format("{}@{},{}", p.name, p.row, p.col),
+                      "F32",
+                      {p.rows, p.cols},
+                      nullptr,
                       p.rows * p.cols * 4});
   }
   std::vector<int64_t> offsets;
   AtomicFile file(folder + "/" + rank_file(rank));
   file.write(safetensors_header(header, {{"format", "pt"}}, &offsets));
   std::map<std::string, StoredTensor> stored;
-  for (const CheckpointPiece& p : pieces) {   // empty tensors are named though nothing of them is written
+  for (const CheckpointPiece& p :
+       pieces) {  // empty tensors are named though nothing of them is written
     const auto& t = stored.try_emplace(p.name, StoredTensor{p.shape, {}}).first->second;
     FT_CHECK(t.shape == p.shape, "checkpoint: tensor {} is offered with two shapes", p.name);
   }
   std::vector<float> buffer(kChunk);
   for (size_t i = 0; i < chosen.size(); ++i) {
     const CheckpointPiece& p = *chosen[i];
-    FT_CHECK(file.position() == offsets[i], "checkpoint: tensor {} would be written at the wrong place", p.name);
+    FT_CHECK(file.position() == offsets[i],
+             "checkpoint: tensor {} would be written at the wrong place", p.name);
     const uint64_t hash = write_box(file, p, buffer);
-    stored[p.name].pieces.push_back({rank_file(rank), offsets[i], p.row, p.col, p.rows, p.cols, hash});
+    stored[p.name].pieces.push_back(
+        {rank_file(rank), offsets[i], p.row, p.col, p.rows, p.cols, hash});
   }
   file.commit();
   return stored;
@@ -151,8 +163,9 @@ void agree(Group& group, const std::string& fault, const std::string& temporary)
 }
 
 void check_name(const std::string& name) {
-  FT_CHECK(!name.empty() && name[0] != '.' && name.find('/') == std::string::npos && name.size() < 200,
-           "checkpoint: \"{}\" cannot be its name; use letters, digits and dashes", name);
+  FT_CHECK(
+      !name.empty() && name[0] != '.' && name.find('/') == std::string::npos && name.size() < 200,
+      "checkpoint: \"{}\" cannot be its name; use letters, digits and dashes", name);
 }
 
 }  // namespace
@@ -166,13 +179,15 @@ void save_checkpoint(Group& group, const std::string& directory, const std::stri
   if (chief)
     fault = attempt([&] {
       fs::create_directories(directory);
-      fs::remove_all(temporary);   // a leftover of a killed run
+      fs::remove_all(temporary);  // a leftover of a killed run
       fs::create_directory(temporary);
     });
   agree(group, fault, temporary);
 
   std::string mine;
-  fault = attempt([&] { mine = detail::pieces_text(detail::write_rank_file(temporary, group.rank(), pieces)); });
+  fault = attempt([&] {
+    mine = detail::pieces_text(detail::write_rank_file(temporary, group.rank(), pieces));
+  });
   agree(group, fault, temporary);
 
   const std::vector<std::string> all = gather_text(group, mine);
@@ -187,7 +202,7 @@ void save_checkpoint(Group& group, const std::string& directory, const std::stri
       sync_path(temporary);
       detail::put_in_place(temporary, directory + "/" + name, directory + "/.tmp-old-" + name);
       sync_path(directory);
-      std::error_code ignored;   // what the new one replaced; a leftover is never listed
+      std::error_code ignored;  // what the new one replaced; a leftover is never listed
       fs::remove_all(temporary, ignored);
       fs::remove_all(directory + "/.tmp-old-" + name, ignored);
     });

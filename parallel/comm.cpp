@@ -12,10 +12,18 @@ E reduced(Group& group, E value, Dtype dtype, Reduce reduce) {
 
 }  // namespace
 
-double all_sum(Group& group, double value) { return reduced(group, value, Dtype::F64, Reduce::Sum); }
-int64_t all_sum(Group& group, int64_t value) { return reduced(group, value, Dtype::I64, Reduce::Sum); }
-double all_max(Group& group, double value) { return reduced(group, value, Dtype::F64, Reduce::Max); }
-int64_t all_max(Group& group, int64_t value) { return reduced(group, value, Dtype::I64, Reduce::Max); }
+double all_sum(Group& group, double value) {
+  return reduced(group, value, Dtype::F64, Reduce::Sum);
+}
+int64_t all_sum(Group& group, int64_t value) {
+  return reduced(group, value, Dtype::I64, Reduce::Sum);
+}
+double all_max(Group& group, double value) {
+  return reduced(group, value, Dtype::F64, Reduce::Max);
+}
+int64_t all_max(Group& group, int64_t value) {
+  return reduced(group, value, Dtype::I64, Reduce::Max);
+}
 
 std::string broadcast_text(Group& group, const std::string& text, int root) {
   int64_t length = static_cast<int64_t>(text.size());

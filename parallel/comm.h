@@ -1,7 +1,8 @@
-// SEAM 3: talking to other ranks. Collectives are non-blocking: they return a Request that is polled until
-// done or until its deadline passes, which throws with the names of the ranks that stayed silent.
-// Every reduction folds the ranks' parts in rank order, in fp32 or fp64, so its result does not depend on
-// timing and is bitwise equal on all ranks. Called from the main thread only.
+// SEAM 3: talking to other ranks. Collectives are non-blocking: they return a Request that is
+// polled until done or until its deadline passes, which throws with the names of the ranks that
+// stayed silent. Every reduction folds the ranks' parts in rank order, in fp32 or fp64, so its
+// result does not depend on timing and is bitwise equal on all ranks. Called from the main thread
+// only.
 #pragma once
 
 #include "core/device.h"
@@ -23,8 +24,8 @@ class Request {
   Request(Request&&) noexcept;
   Request& operator=(Request&&) noexcept;
   ~Request();
-  bool test();   // progress without waiting; true when done
-  void wait();   // until done, or throws ft::Error at the deadline
+  bool test();  // progress without waiting; true when done
+  void wait();  // until done, or throws ft::Error at the deadline
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -56,20 +57,24 @@ double all_sum(Group& group, double value);
 int64_t all_sum(Group& group, int64_t value);
 double all_max(Group& group, double value);
 int64_t all_max(Group& group, int64_t value);
-std::string broadcast_text(Group& group, const std::string& text, int root);   // root's text on all ranks
-std::vector<std::string> gather_text(Group& group, const std::string& text);   // every rank's text, on all ranks
+std::string broadcast_text(Group& group, const std::string& text,
+                           int root);  // root's text on all ranks
+std::vector<std::string> gather_text(Group& group,
+                                     const std::string& text);  // every rank's text, on all ranks
 
 // The whole job. Starts MPI where a launcher started us, else a world of one; ends it orderly.
 class World {
  public:
   static std::unique_ptr<World> open(int* argc, char*** argv);
   virtual ~World() = default;
-  virtual Group& all() = 0;                               // every rank
-  virtual std::unique_ptr<Group> split(int color, int key) = 0;  // collective; ranks of equal color, ordered by key
-  virtual int local_rank() const = 0;                     // among the ranks of this node
+  virtual Group& all() = 0;  // every rank
+  virtual std::unique_ptr<Group> split(
+      int color, int key) = 0;         // collective; ranks of equal color, ordered by key
+  virtual int local_rank() const = 0;  // among the ranks of this node
   virtual int local_size() const = 0;
-  virtual void set_timeout(double seconds) = 0;           // deadline of every request from now on (run.timeout)
-  [[noreturn]] virtual void abort(int exit_code) = 0;     // ends all ranks at once
+  virtual void set_timeout(
+      double seconds) = 0;  // deadline of every request from now on (run.timeout)
+  [[noreturn]] virtual void abort(int exit_code) = 0;  // ends all ranks at once
 };
 
 }  // namespace ft

@@ -1,5 +1,6 @@
-// Groups over MPI. Reductions: every rank receives the others' parts of its slice, folds them in rank order, and
-// the folded slices are gathered; so the result is bitwise equal everywhere and does not depend on timing.
+// Groups over MPI. Reductions: every rank receives the others' parts of its slice, folds them in
+// rank order, and the folded slices are gathered; so the result is bitwise equal everywhere and
+// does not depend on timing.
 #include "parallel/comm.h"
 #include "parallel/comm_request.h"
 
@@ -32,9 +33,9 @@ void Request::wait() {
 
 namespace {
 
-constexpr int64_t kMessageBytes = 1 << 30;   // MPI counts are int: longer messages go in parts
-// Collectives are started in the same order on all ranks of a group; their number in that order is their tag,
-// so that several can be under way and be finished in any order.
+constexpr int64_t kMessageBytes = 1 << 30;  // MPI counts are int: longer messages go in parts
+// Collectives are started in the same order on all ranks of a group; their number in that order is
+// their tag, so that several can be under way and be finished in any order.
 constexpr int kStages = 2, kTagsOfCollectives = 4096 * kStages, kTagUser = kTagsOfCollectives;
 
 // Memory that one request needs while it runs; kept by its group for later requests.
@@ -60,18 +61,24 @@ template <class E>
 void fold_into(E* to, const E* from, int64_t n, Reduce reduce) {
   for (int64_t i = 0; i < n; ++i) {
     if (reduce == Reduce::Sum) to[i] += from[i];
-    else if (reduce == Reduce::Max) to[i] = from[i] > to[i] || from[i] != from[i] ? from[i] : to[i];   // NaN wins
+    else if (reduce == Reduce::Max)
+      to[i] = from[i] > to[i] || from[i] != from[i] ? from[i] : to[i];  // NaN wins
     else to[i] = from[i] < to[i] || from[i] != from[i] ? from[i] : to[i];
   }
 }
 
 void fold(Dtype dtype, void* to, const void* from, int64_t n, Reduce reduce) {
   switch (dtype) {
-    case Dtype::F32: return fold_into(static_cast<float*>(to), static_cast<const float*>(from), n, reduce);
-    case Dtype::F64: return fold_into(static_cast<double*>(to), static_cast<const double*>(from), n, reduce);
-    case Dtype::I32: return fold_into(static_cast<int32_t*>(to), static_cast<const int32_t*>(from), n, reduce);
-    case Dtype::I64: return fold_into(static_cast<int64_t*>(to), static_cast<const int64_t*>(from), n, reduce);
-    default: throw Error(fmt::format("no reduction over {}", name_of(dtype)));
+    case Dtype::F32:
+      return fold_into(static_cast<float*>(to), static_cast<const float*>(from), n, reduce);
+    case Dtype::F64:
+      return fold_into(static_cast<double*>(to), static_cast<const double*>(from), n, reduce);
+    case Dtype::I32:
+      return fold_into(static_cast<int32_t*>(to), static_cast<const int32_t*>(from), n, reduce);
+    case Dtype::I64:
+      return fold_into(static_cast<int64_t*>(to), static_cast<const int64_t*>(from), n, reduce);
+    default:
+      throw Error(fmt::format("no reduction over {}", name_of(dtype)));
   }
 }
 
@@ -98,7 +105,8 @@ class MpiGroup : public Group {
     return request("all_reduce",
                    {[=, this] { return exchange(*lease->scratch, base, count, element, tag); },
                     [=, this, begin = begin, end = end] {
-                      fold_parts(*lease->scratch, base + begin * element, begin, end, dtype, reduce);
+                      fold_parts(*lease->scratch, base + begin * element, begin, end, dtype,
+                                 reduce);
                       return share(base, count, element, tag + 1);
                     }});
   }
@@ -121,13 +129,14 @@ class MpiGroup : public Group {
     }
     const int tag = next_tag();
     const auto lease = borrow();
-    return request("reduce_scatter", {[=, this] { return exchange(*lease->scratch, base, n * size_, 4, tag); },
-                                      [=, this] {
-                                        std::memmove(out.data, base + rank_ * n * 4, static_cast<size_t>(n) * 4);
-                                        fold_parts(*lease->scratch, static_cast<char*>(out.data), rank_ * n,
-                                                   (rank_ + 1) * n, Dtype::F32, Reduce::Sum);
-                                        return std::vector<MPI_Request>{};
-                                      }});
+    return request("reduce_scatter",
+                   {[=, this] { return exchange(*lease->scratch, base, n * size_, 4, tag); },
+                    [=, this] {
+                      std::memmove(out.data, base + rank_ * n * 4, static_cast<size_t>(n) * 4);
+                      fold_parts(*lease->scratch, static_cast<char*>(out.data), rank_ * n,
+                                 (rank_ + 1) * n, Dtype::F32, Reduce::Sum);
+                      return std::vector<MPI_Request>{};
+                    }});
   }
 
   Request broadcast(const Tensor& data, int root) override {
@@ -167,8 +176,9 @@ class MpiGroup : public Group {
 
  private:
   Request request(const char* what, std::vector<Request::Impl::Stage> stages) {
-    auto impl = std::make_unique<Request::Impl>(std::move(stages), pulse_, fmt::format("rank {}: {}", rank_, what));
-    impl->test();   // the first stage starts now
+    auto impl = std::make_unique<Request::Impl>(std::move(stages), pulse_,
+                                                fmt::format("rank {}: {}", rank_, what));
+    impl->test();  // the first stage starts now
     return Request(std::move(impl));
   }
 
@@ -184,24 +194,29 @@ class MpiGroup : public Group {
   void send_from(std::vector<MPI_Request>& all, const void* data, int64_t bytes, int to, int tag) {
     for (int64_t at = 0; at < bytes; at += kMessageBytes) {
       all.emplace_back();
-      MPI_Isend(static_cast<const char*>(data) + at, static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, to,
-                tag, comm_, &all.back());
+      MPI_Isend(static_cast<const char*>(data) + at,
+                static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, to, tag, comm_,
+                &all.back());
     }
   }
   void receive_into(std::vector<MPI_Request>& all, void* data, int64_t bytes, int from, int tag) {
     for (int64_t at = 0; at < bytes; at += kMessageBytes) {
       all.emplace_back();
-      MPI_Irecv(static_cast<char*>(data) + at, static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, from,
-                tag, comm_, &all.back());
+      MPI_Irecv(static_cast<char*>(data) + at,
+                static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, from, tag, comm_,
+                &all.back());
     }
   }
 
-  // Everybody's parts of my slice into the scratch, one after another in rank order (mine stays where it is).
-  std::vector<MPI_Request> exchange(Scratch& scratch, char* base, int64_t count, int64_t element, int tag) {
+  // Everybody's parts of my slice into the scratch, one after another in rank order (mine stays
+  // where it is).
+  std::vector<MPI_Request> exchange(Scratch& scratch, char* base, int64_t count, int64_t element,
+                                    int tag) {
     const auto [begin, end] = slice(count, size_, rank_);
     const int64_t mine = (end - begin) * element;
     std::vector<char>& parts = scratch.parts;
-    if (static_cast<int64_t>(parts.size()) < mine * size_) parts.resize(static_cast<size_t>(mine * size_));
+    if (static_cast<int64_t>(parts.size()) < mine * size_)
+      parts.resize(static_cast<size_t>(mine * size_));
     std::vector<MPI_Request> all;
     for (int r = 0; r < size_; ++r) {
       if (r == rank_) continue;
@@ -213,7 +228,8 @@ class MpiGroup : public Group {
   }
 
   // `mine` becomes the fold of all ranks' parts, rank 0 first.
-  void fold_parts(Scratch& scratch, char* mine, int64_t begin, int64_t end, Dtype dtype, Reduce reduce) {
+  void fold_parts(Scratch& scratch, char* mine, int64_t begin, int64_t end, Dtype dtype,
+                  Reduce reduce) {
     std::vector<char>& parts = scratch.parts;
     const int64_t n = end - begin, bytes = n * size_of(dtype);
     if (n == 0) return;
@@ -223,9 +239,11 @@ class MpiGroup : public Group {
   }
 
   // My slice to everybody, theirs to me. per: bytes of a slice, where they are equal.
-  std::vector<MPI_Request> share(char* base, int64_t count, int64_t element, int tag, int64_t per = -1) {
+  std::vector<MPI_Request> share(char* base, int64_t count, int64_t element, int tag,
+                                 int64_t per = -1) {
     const auto range = [&](int r) {
-      return per >= 0 ? std::pair<int64_t, int64_t>(r * per, (r + 1) * per) : slice(count, size_, r);
+      return per >= 0 ? std::pair<int64_t, int64_t>(r * per, (r + 1) * per)
+                      : slice(count, size_, r);
     };
     const int64_t unit = per >= 0 ? 1 : element;
     std::vector<MPI_Request> all;
@@ -242,8 +260,8 @@ class MpiGroup : public Group {
   MPI_Comm comm_;
   detail::Pulse* pulse_;
   int rank_ = 0, size_ = 1;
-  uint64_t started_ = 0;                             // collectives
-  std::vector<std::unique_ptr<Scratch>> scratch_;    // as many as were under way at once
+  uint64_t started_ = 0;                           // collectives
+  std::vector<std::unique_ptr<Scratch>> scratch_;  // as many as were under way at once
 };
 
 bool launched() {
@@ -261,8 +279,12 @@ class LoneGroup : public Group {
   Request all_gather(const Tensor& out, const Tensor& in) override { return copy(out, in); }
   Request reduce_scatter(const Tensor& out, const Tensor& in) override { return copy(out, in); }
   Request broadcast(const Tensor&, int) override { return {}; }
-  Request send(const Tensor&, int to, int) override { throw Error(fmt::format("send to rank {} of 1", to)); }
-  Request receive(const Tensor&, int from, int) override { throw Error(fmt::format("receive from rank {} of 1", from)); }
+  Request send(const Tensor&, int to, int) override {
+    throw Error(fmt::format("send to rank {} of 1", to));
+  }
+  Request receive(const Tensor&, int from, int) override {
+    throw Error(fmt::format("receive from rank {} of 1", from));
+  }
   Request barrier() override { return {}; }
 
  private:
@@ -324,7 +346,8 @@ class MpiWorld : public World {
   void share_stamps(MPI_Comm node) {
     MPI_Comm_set_errhandler(node, MPI_ERRORS_RETURN);
     void* memory = nullptr;
-    if (MPI_Win_allocate_shared(sizeof(detail::Pulse::Stamp), 1, MPI_INFO_NULL, node, &memory, &window_) != MPI_SUCCESS) {
+    if (MPI_Win_allocate_shared(sizeof(detail::Pulse::Stamp), 1, MPI_INFO_NULL, node, &memory,
+                                &window_) != MPI_SUCCESS) {
       window_ = MPI_WIN_NULL;
       return;
     }
@@ -337,10 +360,10 @@ class MpiWorld : public World {
       MPI_Win_shared_query(window_, r, &bytes, &unit, &memory);
       pulse_.local.push_back(static_cast<detail::Pulse::Stamp*>(memory));
     }
-    MPI_Barrier(node);   // all stamps are set before anybody reads one
+    MPI_Barrier(node);  // all stamps are set before anybody reads one
   }
 
-  detail::Pulse pulse_;   // outlives the groups that point at it
+  detail::Pulse pulse_;  // outlives the groups that point at it
   MPI_Win window_ = MPI_WIN_NULL;
   std::unique_ptr<MpiGroup> group_;
   int local_rank_ = 0, local_size_ = 1;

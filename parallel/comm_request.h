@@ -29,15 +29,15 @@ namespace detail {
 
 inline int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
-// The deadline of requests, and a stamp of each rank of this node in shared memory: who has not touched MPI for
-// long is computing, stopped or gone, and is named when a deadline passes.
+// The deadline of requests, and a stamp of each rank of this node in shared memory: who has not
+// touched MPI for long is computing, stopped or gone, and is named when a deadline passes.
 struct Pulse {
   struct Stamp {
-    std::atomic<int64_t> at;   // CLOCK_MONOTONIC, one clock for all processes of a node
+    std::atomic<int64_t> at;  // CLOCK_MONOTONIC, one clock for all processes of a node
     std::atomic<int64_t> rank;
   };
-  double timeout = 600;        // seconds
-  bool broken = false;         // a deadline has passed: nothing more is waited for
+  double timeout = 600;  // seconds
+  bool broken = false;   // a deadline has passed: nothing more is waited for
   Stamp* mine = nullptr;
   std::vector<Stamp*> local;
 
@@ -81,16 +81,20 @@ class Request::Impl {
     for (int64_t polls = 0; !test(); ++polls) {
       if (polls < 2000) continue;
       ::usleep(polls < 4000 ? 1 : 50);
-      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      const double waited =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       pulse_->broken = pulse_->broken || waited >= pulse_->timeout;
       FT_CHECK(waited < pulse_->timeout,
-               "{}: no answer from other ranks within {} s (run.timeout).{} A rank has stopped or hangs; look at the "
-               "last line of each rank's output", what_, pulse_->timeout, pulse_->silent());
+               "{}: no answer from other ranks within {} s (run.timeout).{} A rank has stopped or "
+               "hangs; look at the "
+               "last line of each rank's output",
+               what_, pulse_->timeout, pulse_->silent());
     }
   }
 
-  // For the end of a request nobody waited for. MPI may still use the memory of one that cannot be finished
-  // (a deadline passed, or an error is on its way out), so that one is left alone for good.
+  // For the end of a request nobody waited for. MPI may still use the memory of one that cannot be
+  // finished (a deadline passed, or an error is on its way out), so that one is left alone for
+  // good.
   static void drop(std::unique_ptr<Impl>& impl) noexcept {
     if (!impl) return;
     try {

@@ -6,10 +6,10 @@
 namespace ft {
 
 struct LrSchedule {
-  std::string type = "cosine";               // constant | linear | cosine | wsd
-  double warmup = 0, decay = 0, total = 0;   // tokens
-  double final_ratio = 0.1;                  // factor at the end
-  std::string decay_shape = "exponential";   // of wsd: exponential | linear | cosine
+  std::string type = "cosine";              // constant | linear | cosine | wsd
+  double warmup = 0, decay = 0, total = 0;  // tokens
+  double final_ratio = 0.1;                 // factor at the end
+  std::string decay_shape = "exponential";  // of wsd: exponential | linear | cosine
 };
 
 // tokens: seen at the end of the step that uses the factor.

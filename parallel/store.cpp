@@ -8,7 +8,7 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t kAlign = 32;   // elements between parameters in a flat buffer
+constexpr int64_t kAlign = 32;  // elements between parameters in a flat buffer
 int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
@@ -16,18 +16,27 @@ Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
   return p.cols == 1 ? part : part.view({p.rows, p.cols});
 }
 
-double starting_value(const Init& init, uint64_t seed, uint64_t stream, int64_t index, int64_t row) {
+double starting_value(const Init& init, uint64_t seed, uint64_t stream, int64_t index,
+                      int64_t row) {
   const auto i = static_cast<uint64_t>(index);
   const auto uniform = [&] { return random_uniform(seed, Purpose::Init, stream, i); };
   switch (init.kind) {
-    case Init::Kind::Zero: return 0;
-    case Init::Kind::One: return 1;
-    case Init::Kind::Normal: return init.a * random_normal(seed, Purpose::Init, stream, i);
-    case Init::Kind::Uniform: return init.a + (init.b - init.a) * uniform();
-    case Init::Kind::LogRange: return std::log(1.0 + static_cast<double>(row));
-    case Init::Kind::LogUniform: return std::log(init.a + (init.b - init.a) * uniform());
-    case Init::Kind::DtBias: {   // inverse softplus of a log-uniform step
-      const double dt = std::max(std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * uniform()), init.floor);
+    case Init::Kind::Zero:
+      return 0;
+    case Init::Kind::One:
+      return 1;
+    case Init::Kind::Normal:
+      return init.a * random_normal(seed, Purpose::Init, stream, i);
+    case Init::Kind::Uniform:
+      return init.a + (init.b - init.a) * uniform();
+    case Init::Kind::LogRange:
+      return std::log(1.0 + static_cast<double>(row));
+    case Init::Kind::LogUniform:
+      return std::log(init.a + (init.b - init.a) * uniform());
+    case Init::Kind::DtBias: {  // inverse softplus of a log-uniform step
+      const double dt =
+          std::max(std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * uniform()),
+                   init.floor);
       return dt + std::log(-std::expm1(-dt));
     }
   }
@@ -117,8 +126,10 @@ void Store::set_groups(const std::vector<PieceGroup>& groups, double weight_deca
       if (group.lr_multiplier) piece.lr_multiplier = static_cast<float>(*group.lr_multiplier);
       if (group.weight_decay) piece.weight_decay = static_cast<float>(*group.weight_decay);
     });
-    FT_CHECK_CONFIG(hits > 0, "optimizer.groups: \"{}\" matches no parameter. Names look like "
-                    "model.layers.0.mamba.dt_bias or model.layers.0.mamba.in_proj.weight[dt]; * stands for any text",
+    FT_CHECK_CONFIG(hits > 0,
+                    "optimizer.groups: \"{}\" matches no parameter. Names look like "
+                    "model.layers.0.mamba.dt_bias or model.layers.0.mamba.in_proj.weight[dt]; * "
+                    "stands for any text",
                     group.match);
   }
 }
@@ -143,7 +154,8 @@ void Store::load(const Reader& read) {
 
 void Store::load_optimizer(const Checkpoint& checkpoint) {
   for_pieces([&](Param& p, Piece& piece) {
-    checkpoint.read("optimizer.exp_avg." + piece.name, piece.tensor_row, piece.tensor_col, box(p.exp_avg, piece));
+    checkpoint.read("optimizer.exp_avg." + piece.name, piece.tensor_row, piece.tensor_col,
+                    box(p.exp_avg, piece));
     checkpoint.read("optimizer.exp_avg_sq." + piece.name, piece.tensor_row, piece.tensor_col,
                     box(p.exp_avg_sq, piece));
   });
@@ -175,11 +187,16 @@ void Store::step(Ctx& c, const AdamSettings& a) {
   for (Param* p : params_)
     for (const Piece& piece : p->pieces) {
       const bool copy = p->value.dtype != Dtype::F32;
-      c(ops::AdamW{.w = box(p->master, piece), .m = box(p->exp_avg, piece), .v = box(p->exp_avg_sq, piece),
-                   .g = box(p->grad, piece), .scalars = scalars_,
+      c(ops::AdamW{.w = box(p->master, piece),
+                   .m = box(p->exp_avg, piece),
+                   .v = box(p->exp_avg_sq, piece),
+                   .g = box(p->grad, piece),
+                   .scalars = scalars_,
                    .compute = copy ? std::optional<Out>(box(p->value, piece)) : std::nullopt,
-                   .lr_multiplier = piece.lr_multiplier, .weight_decay = piece.weight_decay.value_or(0),
-                   .beta1 = static_cast<float>(a.beta1), .beta2 = static_cast<float>(a.beta2),
+                   .lr_multiplier = piece.lr_multiplier,
+                   .weight_decay = piece.weight_decay.value_or(0),
+                   .beta1 = static_cast<float>(a.beta1),
+                   .beta2 = static_cast<float>(a.beta2),
                    .eps = static_cast<float>(a.eps)});
     }
 }
@@ -188,11 +205,17 @@ std::vector<CheckpointPiece> Store::checkpoint_pieces(bool with_optimizer) const
   std::vector<CheckpointPiece> out;
   for_pieces([&](Param& p, Piece& piece) {
     const auto add = [&](const std::string& prefix, const Tensor& storage) {
-      out.push_back({.name = prefix + piece.name, .shape = piece.shape, .row = piece.tensor_row,
-                     .col = piece.tensor_col, .rows = piece.rows, .cols = piece.cols, .data = box(storage, piece)});
+      out.push_back({.name = prefix + piece.name,
+                     .shape = piece.shape,
+                     .row = piece.tensor_row,
+                     .col = piece.tensor_col,
+                     .rows = piece.rows,
+                     .cols = piece.cols,
+                     .data = box(storage, piece)});
     };
     add("", p.master);
-    if (with_optimizer) add("optimizer.exp_avg.", p.exp_avg), add("optimizer.exp_avg_sq.", p.exp_avg_sq);
+    if (with_optimizer)
+      add("optimizer.exp_avg.", p.exp_avg), add("optimizer.exp_avg_sq.", p.exp_avg_sq);
   });
   return out;
 }

@@ -1,4 +1,5 @@
-// Parameters, gradients and moments: their memory, their start, their reduction over ranks, the optimizer step.
+// Parameters, gradients and moments: their memory, their start, their reduction over ranks, the
+// optimizer step.
 #pragma once
 
 #include "core/context.h"
@@ -20,9 +21,10 @@ struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
 };
 
-// Overrides for the pieces whose label matches a shell-like pattern; applied in order, the last match wins.
+// Overrides for the pieces whose label matches a shell-like pattern; applied in order, the last
+// match wins.
 struct PieceGroup {
-  std::string match;                     // "*.mamba.dt_bias", "*.in_proj.weight[dt]"
+  std::string match;  // "*.mamba.dt_bias", "*.in_proj.weight[dt]"
   std::optional<double> lr_multiplier, weight_decay;
 };
 
@@ -42,32 +44,34 @@ class Store {
   using Reader = std::function<void(const Piece& piece, const Tensor& box)>;
   void load(const Reader& read);
   void load_optimizer(const Checkpoint& checkpoint);
-  void refresh_compute(Ctx& c);           // compute copies from master weights
+  void refresh_compute(Ctx& c);  // compute copies from master weights
 
   // Gradients summed over the data-parallel ranks, in rank order.
   void reduce_gradients(Group& data);
-  // Sum of squares of all gradient pieces into grad_squares(); by class for the log when `by_class`.
+  // Sum of squares of all gradient pieces into grad_squares(); by class for the log when
+  // `by_class`.
   void gradient_norm(Ctx& c);
   // One AdamW step; scalars: lr, step (1-based), clip factor, weight-decay factor.
   void step(Ctx& c, const AdamSettings& settings);
 
-  Tensor scalars() const { return scalars_; }             // [4] f32
+  Tensor scalars() const { return scalars_; }  // [4] f32
   Tensor clip_factor() const { return scalars_.row_range(2, 3); }
-  Tensor grad_squares() const { return grad_squares_; }   // [1] f64
+  Tensor grad_squares() const { return grad_squares_; }  // [1] f64
 
   // What a checkpoint holds; replicas are offered by data-parallel rank 0 alone.
   std::vector<CheckpointPiece> checkpoint_pieces(bool with_optimizer) const;
   void for_pieces(const std::function<void(Param&, Piece&)>& f) const;
-  int64_t parameters() const;             // elements, padding left out
+  int64_t parameters() const;  // elements, padding left out
 
  private:
   std::vector<Param*> params_;
-  Tensor grads_;                          // all gradients, one run of memory
+  Tensor grads_;  // all gradients, one run of memory
   Tensor scalars_, grad_squares_;
   Device* device_ = nullptr;
   bool training_ = false;
 };
 
-bool matches(const std::string& pattern, const std::string& text);  // *, ? only; brackets are literal
+bool matches(const std::string& pattern,
+             const std::string& text);  // *, ? only; brackets are literal
 
 }  // namespace ft

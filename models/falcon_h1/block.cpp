@@ -17,7 +17,8 @@ Block::Saved Block::saved(SlotBank& bank, const Extent& e) const {
     const int64_t chunks = e.sequences * ((e.length + mamba_.chunk - 1) / mamba_.chunk);
     s.conv = bank.slot("conv", Fate::Cheap, act, {T, mamba_.xbc()});
     s.y = bank.slot("y", Fate::Block, act, {T, mamba_.inner()});
-    s.states = bank.slot("states", Fate::Block, Dtype::F32, {chunks, mamba_.inner() * mamba_.state});
+    s.states =
+        bank.slot("states", Fate::Block, Dtype::F32, {chunks, mamba_.inner() * mamba_.state});
     s.gate_rstd = bank.slot("gate_rstd", Fate::Block, Dtype::F32, {T, mamba_.groups});
   }
   if (attention()) s.lse = bank.slot("lse", Fate::Block, Dtype::F32, {attention_.heads, T});
@@ -30,15 +31,22 @@ Block::Saved Block::saved(SlotBank& bank, const Extent& e) const {
 }
 
 Attention::Views Block::attention_views(const Saved& s) const {
-  return {.q = s.p.columns(cols_.q, cols_.k), .k = s.p.columns(cols_.k, cols_.v),
+  return {.q = s.p.columns(cols_.q, cols_.k),
+          .k = s.p.columns(cols_.k, cols_.v),
           .v = s.p.columns(cols_.v, cols_.v + attention_.kv_cols()),
-          .o = s.mix.columns(0, attention_.q_cols()), .lse = s.lse};
+          .o = s.mix.columns(0, attention_.q_cols()),
+          .lse = s.lse};
 }
 
 Mamba2::Views Block::mamba_views(const Saved& s) const {
-  return {.z = s.p.columns(cols_.z, cols_.xbc), .xbc = s.p.columns(cols_.xbc, cols_.xbc + mamba_.xbc()),
-          .dt = s.p.columns(cols_.dt, cols_.end), .conv = s.conv, .y = s.y, .states = s.states,
-          .rstd = s.gate_rstd, .out = s.mix.columns(out_proj_.in() - mamba_.inner(), out_proj_.in())};
+  return {.z = s.p.columns(cols_.z, cols_.xbc),
+          .xbc = s.p.columns(cols_.xbc, cols_.xbc + mamba_.xbc()),
+          .dt = s.p.columns(cols_.dt, cols_.end),
+          .conv = s.conv,
+          .y = s.y,
+          .states = s.states,
+          .rstd = s.gate_rstd,
+          .out = s.mix.columns(out_proj_.in() - mamba_.inner(), out_proj_.in())};
 }
 
 void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x, const Slot& y,
@@ -52,24 +60,29 @@ void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor&
     c.fork(
         [&] {
           if (attention())
-            attention_.forward(c, attention_views(s), in.rope, in.docs, B, cache ? &cache->attention : nullptr);
+            attention_.forward(c, attention_views(s), in.rope, in.docs, B,
+                               cache ? &cache->attention : nullptr);
         },
         [&] {
-          if (mamba()) mamba_.forward(c, mamba_views(s), in.docs, B, cache ? &cache->mamba : nullptr);
+          if (mamba())
+            mamba_.forward(c, mamba_views(s), in.docs, B, cache ? &cache->mamba : nullptr);
         });
     out_proj_.forward(c, s.r, s.mix, 1, x);
     r = s.r.tensor;
   }
   c(ops::RmsNorm{.y = s.h2, .rstd = s.rstd2, .x = r, .w = ff_norm_.value, .eps = eps_});
   gate_up_.forward(c, s.gate_up, s.h2);
-  c(ops::SwiGlu{.y = s.act, .gate = s.gate_up.columns(0, intermediate_),
-                .up = s.gate_up.columns(intermediate_, 2 * intermediate_), .gate_scale = gate_scale_});
+  c(ops::SwiGlu{.y = s.act,
+                .gate = s.gate_up.columns(0, intermediate_),
+                .up = s.gate_up.columns(intermediate_, 2 * intermediate_),
+                .gate_scale = gate_scale_});
   down_.forward(c, y, s.act, down_scale_, r);
 }
 
 namespace {
 
-// The residual stream's gradient as an operand of matrix products: itself, or a copy in the compute dtype.
+// The residual stream's gradient as an operand of matrix products: itself, or a copy in the compute
+// dtype.
 struct Operand {
   std::optional<Temp> copy;
   Tensor tensor;
@@ -83,7 +96,8 @@ struct Operand {
 
 }  // namespace
 
-void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x, const Tensor& dy) const {
+void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x,
+                     const Tensor& dy) const {
   c.where = label_;
   const int64_t T = in.extent.tokens(), i = intermediate_;
   const Dtype act = precision_.compute;
@@ -94,14 +108,24 @@ void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor
       const Temp dact = c.temp(act, {T, i});
       down_.backward_input(c, dact, g.tensor, down_scale_);
       down_.backward_weight(c, g.tensor, s.act, down_scale_);
-      c(ops::SwiGluGrad{.dgate = dgate_up.get().columns(0, i), .dup = dgate_up.get().columns(i, 2 * i), .dy = dact,
-                        .gate = s.gate_up.columns(0, i), .up = s.gate_up.columns(i, 2 * i), .gate_scale = gate_scale_});
+      c(ops::SwiGluGrad{.dgate = dgate_up.get().columns(0, i),
+                        .dup = dgate_up.get().columns(i, 2 * i),
+                        .dy = dact,
+                        .gate = s.gate_up.columns(0, i),
+                        .up = s.gate_up.columns(i, 2 * i),
+                        .gate_scale = gate_scale_});
     }
     const Temp dh = c.temp(act, {T, hidden_});
     gate_up_.backward_input(c, dh, dgate_up);
     gate_up_.backward_weight(c, dgate_up, s.h2);
-    c(ops::RmsNormGrad{.dx = dy, .dw = ff_norm_.grad, .dy = dh, .x = mixers() ? s.r.tensor : x, .rstd = s.rstd2,
-                       .w = ff_norm_.value, .dresidual = dy, .grad = c.grad});
+    c(ops::RmsNormGrad{.dx = dy,
+                       .dw = ff_norm_.grad,
+                       .dy = dh,
+                       .x = mixers() ? s.r.tensor : x,
+                       .rstd = s.rstd2,
+                       .w = ff_norm_.value,
+                       .dresidual = dy,
+                       .grad = c.grad});
   }
   if (!mixers()) return;
   const int64_t B = in.extent.sequences, a = attention() ? attention_.q_cols() : 0;
@@ -122,14 +146,22 @@ void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor
         },
         [&] {
           if (mamba())
-            mamba_.backward(c, mamba_views(s), in.docs, B, m.columns(a, m.cols()), d.columns(cols_.z, cols_.xbc),
-                            d.columns(cols_.xbc, cols_.xbc + mamba_.xbc()), d.columns(cols_.dt, cols_.end));
+            mamba_.backward(c, mamba_views(s), in.docs, B, m.columns(a, m.cols()),
+                            d.columns(cols_.z, cols_.xbc),
+                            d.columns(cols_.xbc, cols_.xbc + mamba_.xbc()),
+                            d.columns(cols_.dt, cols_.end));
         });
   }
   const Temp dh = c.temp(act, {T, hidden_});
   in_proj_.backward_input(c, dh, dp);
   in_proj_.backward_weight(c, dp, s.h);
-  c(ops::RmsNormGrad{.dx = dy, .dw = norm_.grad, .dy = dh, .x = x, .rstd = s.rstd, .w = norm_.value, .dresidual = dy,
+  c(ops::RmsNormGrad{.dx = dy,
+                     .dw = norm_.grad,
+                     .dy = dh,
+                     .x = x,
+                     .rstd = s.rstd,
+                     .w = norm_.value,
+                     .dresidual = dy,
                      .grad = c.grad});
 }
 

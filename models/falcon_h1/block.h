@@ -1,6 +1,7 @@
-// One layer of Falcon-H1: attention and Mamba-2 side by side on one shared norm, then a gated MLP, each added to
-// the residual stream. The block owns the merged projections: one product makes [z | x | B | C | q | k | v | dt],
-// one takes [attention | ssm]. Symbols of the layer pattern: P both mixers, M Mamba-2, A attention, F MLP only.
+// One layer of Falcon-H1: attention and Mamba-2 side by side on one shared norm, then a gated MLP,
+// each added to the residual stream. The block owns the merged projections: one product makes [z |
+// x | B | C | q | k | v | dt], one takes [attention | ssm]. Symbols of the layer pattern: P both
+// mixers, M Mamba-2, A attention, F MLP only.
 #pragma once
 
 #include "core/context.h"
@@ -17,8 +18,8 @@ namespace ft {
 // What all blocks of a pass share.
 struct BlockInputs {
   Extent extent;
-  Tensor docs;   // [T]
-  Tensor rope;   // [positions, head_dim]
+  Tensor docs;  // [T]
+  Tensor rope;  // [positions, head_dim]
 };
 
 class Block {
@@ -27,14 +28,14 @@ class Block {
 
   // Values that backward needs; each a view for one micro-batch.
   struct Saved {
-    Slot h, rstd;         // normed input [T, d], [T]
-    Slot p;               // merged projection [T, Wi]
+    Slot h, rstd;  // normed input [T, d], [T]
+    Slot p;        // merged projection [T, Wi]
     Slot conv, y, states, gate_rstd;
-    Slot mix, lse;        // [T, attention + ssm columns], [heads, T]
-    Slot r;               // residual stream between mixers and MLP [T, d]
+    Slot mix, lse;  // [T, attention + ssm columns], [heads, T]
+    Slot r;         // residual stream between mixers and MLP [T, d]
     Slot h2, rstd2;
-    Slot gate_up;         // [T, 2 I]
-    Slot act;             // [T, I]
+    Slot gate_up;  // [T, 2 I]
+    Slot act;      // [T, I]
   };
   struct Cache {
     Attention::Cache attention;
@@ -47,7 +48,8 @@ class Block {
   void forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x, const Slot& y,
                Cache* cache = nullptr) const;
   // dy [T, d] becomes the gradient of x, in place.
-  void backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x, const Tensor& dy) const;
+  void backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x,
+                const Tensor& dy) const;
 
   template <class F>
   void visit(F&& f) {
@@ -79,7 +81,7 @@ class Block {
   Mamba2::Views mamba_views(const Saved& s) const;
 
   Precision precision_;
-  std::string label_;     // "model.layers.3."
+  std::string label_;  // "model.layers.3."
   char symbol_;
   Columns cols_;
   int64_t hidden_, intermediate_;

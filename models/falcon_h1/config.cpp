@@ -28,11 +28,13 @@ void describe(V& v, ModelConfig& c) {
   v.derived("num_key_value_heads", c.num_key_value_heads, "key and value heads");
   v.derived("head_dim", c.head_dim, "width of an attention head");
   v("hidden_act", c.hidden_act, "activation of MLP and conv", Choices{{"silu"}});
-  v("initializer_range", c.initializer_range, "standard deviation of initial matrices", Range{0, 100});
+  v("initializer_range", c.initializer_range, "standard deviation of initial matrices",
+    Range{0, 100});
   v("rms_norm_eps", c.rms_norm_eps, "epsilon of every norm", Range{0, 1});
   v("pad_token_id", c.pad_token_id, "this id's embedding gets no gradient; null: none");
   v("bos_token_id", c.bos_token_id, "first token of a text");
-  v("max_position_embeddings", c.max_position_embeddings, "longest context the model is meant for", kSize);
+  v("max_position_embeddings", c.max_position_embeddings, "longest context the model is meant for",
+    kSize);
   v("rope_theta", c.rope_theta, "base of the rotary positions", Range{1, 1e300});
   v("attention_dropout", c.attention_dropout, "must be 0", Range{0, 0});
   v("attention_bias", c.attention_bias, "biases of q, k, v, o");
@@ -44,11 +46,14 @@ void describe(V& v, ModelConfig& c) {
   v("mamba_n_groups", c.mamba_n_groups, "groups that share B and C", kSize);
   v("mamba_d_state", c.mamba_d_state, "state size", kSize);
   v("mamba_d_conv", c.mamba_d_conv, "taps of the causal convolution", Range{1, 64});
-  v("mamba_expand", c.mamba_expand, "mixer width over hidden_size, where mamba_d_ssm is null", kSize);
-  v("mamba_chunk_size", c.mamba_chunk_size, "tokens of a scan chunk; changes rounding only", Range{1, 1e6});
+  v("mamba_expand", c.mamba_expand, "mixer width over hidden_size, where mamba_d_ssm is null",
+    kSize);
+  v("mamba_chunk_size", c.mamba_chunk_size, "tokens of a scan chunk; changes rounding only",
+    Range{1, 1e6});
   v("mamba_conv_bias", c.mamba_conv_bias, "bias of the convolution");
   v("mamba_proj_bias", c.mamba_proj_bias, "bias of the mixer's in_proj");
-  v("mamba_norm_before_gate", c.mamba_norm_before_gate, "the gated norm normalises before it gates");
+  v("mamba_norm_before_gate", c.mamba_norm_before_gate,
+    "the gated norm normalises before it gates");
   v("mamba_rms_norm", c.mamba_rms_norm, "the gate carries a grouped RMSNorm");
   v("time_step_min", c.time_step_min, "smallest initial dt (init: mamba_ssm)", Range{0, 1e9});
   v("time_step_max", c.time_step_max, "largest initial dt (init: mamba_ssm)", Range{0, 1e9});
@@ -66,17 +71,32 @@ void describe(V& v, ModelConfig& c) {
 
 template <class V>
 void describe_ours(V& v, ModelConfig& c) {
-  v("layer_pattern", c.layer_pattern, "P both mixers, M Mamba-2, A attention, F MLP only; \"P4 M2\"; empty: all P");
+  v("layer_pattern", c.layer_pattern,
+    "P both mixers, M Mamba-2, A attention, F MLP only; \"P4 M2\"; empty: all P");
   v("linear", c.linear, "kind of the linear layers", Choices{{"bf16"}});
-  v("init", c.init, "starting values as in transformers or in mamba_ssm", Choices{{"hf", "mamba_ssm"}});
+  v("init", c.init, "starting values as in transformers or in mamba_ssm",
+    Choices{{"hf", "mamba_ssm"}});
   v("init_from", c.init_from, "Hugging Face folder whose weights to start from");
 }
 
 // Keys of Hugging Face files that change nothing here, or that read_special reads.
-constexpr const char* kOthers[] = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version",
-                                   "use_cache", "num_logits_to_keep", "rope_scaling", "rope_parameters", "eos_token_id",
-                                   "mamba_use_mlp", "attn_layer_indices", "sliding_window", "mlp_expansion_factor",
-                                   "expansion_factor", "_name_or_path", "auto_map"};
+constexpr const char* kOthers[] = {"architectures",
+                                   "model_type",
+                                   "torch_dtype",
+                                   "dtype",
+                                   "transformers_version",
+                                   "use_cache",
+                                   "num_logits_to_keep",
+                                   "rope_scaling",
+                                   "rope_parameters",
+                                   "eos_token_id",
+                                   "mamba_use_mlp",
+                                   "attn_layer_indices",
+                                   "sliding_window",
+                                   "mlp_expansion_factor",
+                                   "expansion_factor",
+                                   "_name_or_path",
+                                   "auto_map"};
 
 // Fields that need more than a conversion, in either kind of file.
 void read_special(const OptionNode& node, ModelConfig& c) {
@@ -117,20 +137,23 @@ void ModelConfig::finish() {
   if (head_dim == 0) head_dim = hidden_size / num_attention_heads;
   if (mamba_d_ssm == 0) mamba_d_ssm = mamba_expand * hidden_size;
   if (mamba_d_head == 0) mamba_d_head = mamba_d_ssm / mamba_n_heads;
-  FT_CHECK_CONFIG(head_dim > 0 && head_dim % 2 == 0, "model.head_dim = {}: rotary positions need an even width", head_dim);
+  FT_CHECK_CONFIG(head_dim > 0 && head_dim % 2 == 0,
+                  "model.head_dim = {}: rotary positions need an even width", head_dim);
   FT_CHECK_CONFIG(num_attention_heads % num_key_value_heads == 0,
-                  "model: {} query heads do not divide by num_key_value_heads = {}", num_attention_heads,
-                  num_key_value_heads);
+                  "model: {} query heads do not divide by num_key_value_heads = {}",
+                  num_attention_heads, num_key_value_heads);
   FT_CHECK_CONFIG(mamba_n_heads * mamba_d_head == mamba_d_ssm,
-                  "model: mamba_n_heads {} x mamba_d_head {} must be mamba_d_ssm = {}", mamba_n_heads, mamba_d_head,
-                  mamba_d_ssm);
-  FT_CHECK_CONFIG(mamba_n_heads % mamba_n_groups == 0, "model: mamba_n_heads = {} does not divide by mamba_n_groups = {}",
-                  mamba_n_heads, mamba_n_groups);
-  FT_CHECK_CONFIG(time_step_limit[0] <= time_step_limit[1], "model.time_step_limit: the lower limit {} is above {}",
-                  time_step_limit[0], time_step_limit[1]);
+                  "model: mamba_n_heads {} x mamba_d_head {} must be mamba_d_ssm = {}",
+                  mamba_n_heads, mamba_d_head, mamba_d_ssm);
+  FT_CHECK_CONFIG(mamba_n_heads % mamba_n_groups == 0,
+                  "model: mamba_n_heads = {} does not divide by mamba_n_groups = {}", mamba_n_heads,
+                  mamba_n_groups);
+  FT_CHECK_CONFIG(time_step_limit[0] <= time_step_limit[1],
+                  "model.time_step_limit: the lower limit {} is above {}", time_step_limit[0],
+                  time_step_limit[1]);
   FT_CHECK_CONFIG(!pad_token_id || (*pad_token_id >= 0 && *pad_token_id < vocab_size),
-                  "model.pad_token_id = {} is outside the vocabulary of {}; null means none", pad_token_id.value_or(0),
-                  vocab_size);
+                  "model.pad_token_id = {} is outside the vocabulary of {}; null means none",
+                  pad_token_id.value_or(0), vocab_size);
   FT_CHECK_CONFIG(!mamba_proj_bias || ssm_in_multiplier != 0,
                   "model: mamba_proj_bias needs an ssm_in_multiplier other than 0");
   FT_CHECK_CONFIG(!attention_bias || attention_in_multiplier != 0,
@@ -144,8 +167,10 @@ std::string expand_pattern(const std::string& pattern, int64_t layers) {
     const char symbol = pattern[i++];
     if (symbol == ' ') continue;
     FT_CHECK_CONFIG(symbol == 'P' || symbol == 'M' || symbol == 'A' || symbol == 'F',
-                    "model.layer_pattern \"{}\": \"{}\" is no symbol; expected P, M, A or F, each with an optional count "
-                    "(\"P*36\", \"P4 M2\")", pattern, symbol);
+                    "model.layer_pattern \"{}\": \"{}\" is no symbol; expected P, M, A or F, each "
+                    "with an optional count "
+                    "(\"P*36\", \"P4 M2\")",
+                    pattern, symbol);
     if (i < pattern.size() && pattern[i] == '*') ++i;
     int64_t count = 0;
     bool counted = false;
@@ -157,21 +182,26 @@ std::string expand_pattern(const std::string& pattern, int64_t layers) {
   }
   if (out.empty()) out.assign(static_cast<size_t>(layers), 'P');
   FT_CHECK_CONFIG(static_cast<int64_t>(out.size()) == layers,
-                  "model.layer_pattern \"{}\" names {} layers, num_hidden_layers is {}", pattern, out.size(), layers);
+                  "model.layer_pattern \"{}\" names {} layers, num_hidden_layers is {}", pattern,
+                  out.size(), layers);
   return out;
 }
 
-ModelConfig read_model(const OptionNode& section, const std::string& folder, std::vector<std::string>* notes) {
+ModelConfig read_model(const OptionNode& section, const std::string& folder,
+                       std::vector<std::string>* notes) {
   ModelConfig c;
   const auto path_of = [&](const std::string& name) { return (fs::path(folder) / name).string(); };
   const OptionNode config = section.at("config"), from = section.at("init_from");
-  if (config.present() && !config.is_null()) read_hf(path_of(config.text("model.config")), c, notes);
+  if (config.present() && !config.is_null())
+    read_hf(path_of(config.text("model.config")), c, notes);
   else if (from.present() && !from.is_null() && !from.text("model.init_from").empty())
     read_hf(path_of(from.text("model.init_from") + "/config.json"), c, notes);
   OptionReader reader(section, "model");
   describe(reader, c);
   describe_ours(reader, c);
-  for (const char* key : {"config", "rope_parameters", "rope_scaling", "eos_token_id", "model_type"}) reader.ignore(key);
+  for (const char* key :
+       {"config", "rope_parameters", "rope_scaling", "eos_token_id", "model_type"})
+    reader.ignore(key);
   reader.finish();
   read_special(section, c);
   if (!c.init_from.empty()) c.init_from = path_of(c.init_from);
@@ -192,7 +222,8 @@ std::string model_help() {
   OptionHelp help("model");
   describe(help, c);
   describe_ours(help, c);
-  return help.text() + fmt::format("{:<34} a Hugging Face config.json to start from\n", "model.config");
+  return help.text() +
+         fmt::format("{:<34} a Hugging Face config.json to start from\n", "model.config");
 }
 
 ModelConfig load_hf_config(const std::string& path, std::vector<std::string>* notes) {

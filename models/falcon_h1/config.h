@@ -11,7 +11,8 @@ namespace ft {
 
 class OptionNode;
 
-// Defaults are those of transformers' FalconH1Config. 0 in a field marked (derived) means "work it out".
+// Defaults are those of transformers' FalconH1Config. 0 in a field marked (derived) means "work it
+// out".
 struct ModelConfig {
   int64_t vocab_size = 128000;
   bool tie_word_embeddings = false;
@@ -33,7 +34,7 @@ struct ModelConfig {
   bool attention_bias = false, mlp_bias = false, projectors_bias = false;
   int64_t mamba_d_ssm = 1024;  // (derived) = mamba_expand * hidden_size
   int64_t mamba_n_heads = 128;
-  int64_t mamba_d_head = 0;    // (derived) = mamba_d_ssm / mamba_n_heads
+  int64_t mamba_d_head = 0;  // (derived) = mamba_d_ssm / mamba_n_heads
   int64_t mamba_n_groups = 1;
   int64_t mamba_d_state = 256;
   int64_t mamba_d_conv = 4;
@@ -46,13 +47,13 @@ struct ModelConfig {
   double lm_head_multiplier = 1, embedding_multiplier = 1, key_multiplier = 1;
   double attention_in_multiplier = 1, attention_out_multiplier = 1;
   double ssm_in_multiplier = 1, ssm_out_multiplier = 1;
-  std::array<double, 2> mlp_multipliers = {1, 1};              // gate, down
-  std::array<double, 5> ssm_multipliers = {1, 1, 1, 1, 1};     // z, x, B, C, dt
+  std::array<double, 2> mlp_multipliers = {1, 1};           // gate, down
+  std::array<double, 5> ssm_multipliers = {1, 1, 1, 1, 1};  // z, x, B, C, dt
 
-  std::string layer_pattern;      // "" = "P*L"
-  std::string linear = "bf16";    // an ordinary linear in the compute precision
-  std::string init = "hf";        // hf | mamba_ssm
-  std::string init_from;          // Hugging Face folder whose weights to start from
+  std::string layer_pattern;    // "" = "P*L"
+  std::string linear = "bf16";  // an ordinary linear in the compute precision
+  std::string init = "hf";      // hf | mamba_ssm
+  std::string init_from;        // Hugging Face folder whose weights to start from
 
   ModelConfig();
   bool operator==(const ModelConfig&) const = default;
@@ -60,16 +61,18 @@ struct ModelConfig {
   void finish();
 };
 
-// "P*36", "P4 M2 A1 F1", "PPM" -> one symbol a layer; "" -> all P. Throws ConfigError where the count
-// is not `layers` or a symbol is unknown.
+// "P*36", "P4 M2 A1 F1", "PPM" -> one symbol a layer; "" -> all P. Throws ConfigError where the
+// count is not `layers` or a symbol is unknown.
 std::string expand_pattern(const std::string& pattern, int64_t layers);
 
 // The model section of a configuration file. `folder`: what its relative paths start from.
-ModelConfig read_model(const OptionNode& section, const std::string& folder, std::vector<std::string>* notes);
-std::string model_text(ModelConfig config, int indent);   // resolved YAML of that section
+ModelConfig read_model(const OptionNode& section, const std::string& folder,
+                       std::vector<std::string>* notes);
+std::string model_text(ModelConfig config, int indent);  // resolved YAML of that section
 std::string model_help();
 
-// A Hugging Face config.json, finished. Keys that mean nothing here are added to `notes` (may be null).
+// A Hugging Face config.json, finished. Keys that mean nothing here are added to `notes` (may be
+// null).
 ModelConfig load_hf_config(const std::string& config_json_path, std::vector<std::string>* notes);
 
 }  // namespace ft

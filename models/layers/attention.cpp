@@ -4,10 +4,12 @@
 
 namespace ft {
 
-float Attention::softmax_scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
+float Attention::softmax_scale() const {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
 
-void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
-                        Cache* cache) const {
+void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs,
+                        int64_t sequences, Cache* cache) const {
   c(ops::Rope{.x = s.q, .table = rope, .docs = docs, .scale = q_scale});
   c(ops::Rope{.x = s.k, .table = rope, .docs = docs, .scale = k_scale});
   Tensor k = s.k.tensor, v = s.v.tensor;
@@ -18,15 +20,37 @@ void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor
     k = cache->k.row_range(0, end);
     v = cache->v.row_range(0, end);
   }
-  c(ops::Attention{.o = s.o, .lse = s.lse, .q = s.q, .k = k, .v = v, .docs = docs, .softmax_scale = softmax_scale(),
-                   .out_scale = out_scale, .heads = heads, .kv_heads = kv_heads, .sequences = sequences});
+  c(ops::Attention{.o = s.o,
+                   .lse = s.lse,
+                   .q = s.q,
+                   .k = k,
+                   .v = v,
+                   .docs = docs,
+                   .softmax_scale = softmax_scale(),
+                   .out_scale = out_scale,
+                   .heads = heads,
+                   .kv_heads = kv_heads,
+                   .sequences = sequences});
 }
 
-void Attention::backward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
-                         const Tensor& doo, const Tensor& dq, const Tensor& dk, const Tensor& dv) const {
-  c(ops::AttentionGrad{.dq = dq, .dk = dk, .dv = dv, .doo = doo, .o = s.o, .lse = s.lse, .q = s.q, .k = s.k, .v = s.v,
-                       .docs = docs, .softmax_scale = softmax_scale(), .out_scale = out_scale, .heads = heads,
-                       .kv_heads = kv_heads, .sequences = sequences});
+void Attention::backward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs,
+                         int64_t sequences, const Tensor& doo, const Tensor& dq, const Tensor& dk,
+                         const Tensor& dv) const {
+  c(ops::AttentionGrad{.dq = dq,
+                       .dk = dk,
+                       .dv = dv,
+                       .doo = doo,
+                       .o = s.o,
+                       .lse = s.lse,
+                       .q = s.q,
+                       .k = s.k,
+                       .v = s.v,
+                       .docs = docs,
+                       .softmax_scale = softmax_scale(),
+                       .out_scale = out_scale,
+                       .heads = heads,
+                       .kv_heads = kv_heads,
+                       .sequences = sequences});
   c(ops::Rope{.x = dq, .table = rope, .docs = docs, .scale = q_scale, .inverse = true});
   c(ops::Rope{.x = dk, .table = rope, .docs = docs, .scale = k_scale, .inverse = true});
 }

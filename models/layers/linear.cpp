@@ -16,7 +16,13 @@ void Linear::backward_input(Ctx& c, Out dx, In dy, float alpha) const {
 }
 
 void Linear::backward_weight(Ctx& c, In dy, In x, float alpha) const {
-  c(ops::Gemm{.y = weight.grad, .a = dy, .b = x, .trans_a = true, .trans_b = false, .alpha = alpha, .grad = c.grad});
+  c(ops::Gemm{.y = weight.grad,
+              .a = dy,
+              .b = x,
+              .trans_a = true,
+              .trans_b = false,
+              .alpha = alpha,
+              .grad = c.grad});
   for (const Bias& b : biases)
     c(ops::AddBiasGrad{.dbias = b.param.grad,
                        .dy = dy.columns(b.col, b.col + b.param.rows),

@@ -12,22 +12,48 @@ std::optional<T> if_present(const Param& param, const Tensor& value) {
 }
 }  // namespace
 
-void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, Cache* cache) const {
+void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
+                     Cache* cache) const {
   const int64_t b = inner(), e = b + groups * state;
   const Slot x = s.conv.columns(0, b), bb = s.conv.columns(b, e), cc = s.conv.columns(e, xbc());
-  c(ops::Conv1d{.y = s.conv, .x = s.xbc, .w = conv.value, .docs = docs, .bias = if_present<In>(conv_bias, conv_bias.value),
-                .history = cache ? std::optional<In>(cache->history) : std::nullopt, .sections = sections(),
-                .scales = xbc_scales, .sequences = sequences});
-  c(ops::Ssd{.y = s.y, .states = s.states, .x = x, .b = bb, .c = cc, .dt = s.dt, .dt_bias = dt_bias.value,
-             .a_log = a_log.value, .d = d.value, .docs = docs,
+  c(ops::Conv1d{.y = s.conv,
+                .x = s.xbc,
+                .w = conv.value,
+                .docs = docs,
+                .bias = if_present<In>(conv_bias, conv_bias.value),
+                .history = cache ? std::optional<In>(cache->history) : std::nullopt,
+                .sections = sections(),
+                .scales = xbc_scales,
+                .sequences = sequences});
+  c(ops::Ssd{.y = s.y,
+             .states = s.states,
+             .x = x,
+             .b = bb,
+             .c = cc,
+             .dt = s.dt,
+             .dt_bias = dt_bias.value,
+             .a_log = a_log.value,
+             .d = d.value,
+             .docs = docs,
              .initial_state = cache ? std::optional<In>(cache->state) : std::nullopt,
-             .final_state = cache ? std::optional<Out>(cache->next_state) : std::nullopt, .dt_scale = dt_scale,
-             .dt_min = dt_min, .dt_max = dt_max, .sequences = sequences, .groups = groups, .state = state,
+             .final_state = cache ? std::optional<Out>(cache->next_state) : std::nullopt,
+             .dt_scale = dt_scale,
+             .dt_min = dt_min,
+             .dt_max = dt_max,
+             .sequences = sequences,
+             .groups = groups,
+             .state = state,
              .chunk = chunk});
-  c(ops::GatedNorm{.y = s.out, .x = s.y, .z = s.z,
+  c(ops::GatedNorm{.y = s.out,
+                   .x = s.y,
+                   .z = s.z,
                    .rstd = norm.present() ? std::optional<Out>(s.rstd) : std::nullopt,
-                   .w = if_present<In>(norm, norm.value), .z_scale = z_scale, .out_scale = out_scale, .eps = eps,
-                   .groups = groups, .norm_before_gate = norm_before_gate});
+                   .w = if_present<In>(norm, norm.value),
+                   .z_scale = z_scale,
+                   .out_scale = out_scale,
+                   .eps = eps,
+                   .groups = groups,
+                   .norm_before_gate = norm_before_gate});
   if (cache) keep_history(c, s, *cache);
 }
 
@@ -44,26 +70,63 @@ void Mamba2::keep_history(Ctx& c, const Views& s, Cache& cache) const {
   std::swap(cache.state, cache.next_state);
 }
 
-void Mamba2::backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout,
-                      const Tensor& dz, const Tensor& dxbc, const Tensor& ddt) const {
+void Mamba2::backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
+                      const Tensor& dout, const Tensor& dz, const Tensor& dxbc,
+                      const Tensor& ddt) const {
   const int64_t b = inner(), e = b + groups * state;
   const Tensor conv_out = s.conv.tensor;
   const Temp dy = c.temp(s.y.tensor.dtype, {s.y.tensor.rows(), b});
-  c(ops::GatedNormGrad{.dx = dy, .dz = dz, .dy = dout, .x = s.y, .z = s.z, .dw = if_present<Out>(norm, norm.grad),
-                       .rstd = if_present<In>(norm, s.rstd), .w = if_present<In>(norm, norm.value), .z_scale = z_scale,
-                       .out_scale = out_scale, .groups = groups, .norm_before_gate = norm_before_gate, .grad = c.grad});
+  c(ops::GatedNormGrad{.dx = dy,
+                       .dz = dz,
+                       .dy = dout,
+                       .x = s.y,
+                       .z = s.z,
+                       .dw = if_present<Out>(norm, norm.grad),
+                       .rstd = if_present<In>(norm, s.rstd),
+                       .w = if_present<In>(norm, norm.value),
+                       .z_scale = z_scale,
+                       .out_scale = out_scale,
+                       .groups = groups,
+                       .norm_before_gate = norm_before_gate,
+                       .grad = c.grad});
   const Temp dconv = c.temp(conv_out.dtype, {conv_out.rows(), xbc()});
-  c(ops::SsdGrad{.dx = dconv.get().columns(0, b), .db = dconv.get().columns(b, e),
-                 .dc = dconv.get().columns(e, xbc()), .ddt = ddt, .ddt_bias = dt_bias.grad, .da_log = a_log.grad,
-                 .dd = d.grad, .dy = dy, .x = conv_out.columns(0, b), .b = conv_out.columns(b, e),
-                 .c = conv_out.columns(e, xbc()), .dt = s.dt, .dt_bias = dt_bias.value, .a_log = a_log.value,
-                 .d = d.value, .states = s.states, .docs = docs, .dt_scale = dt_scale, .dt_min = dt_min,
-                 .dt_max = dt_max, .sequences = sequences, .groups = groups, .state = state, .chunk = chunk,
+  c(ops::SsdGrad{.dx = dconv.get().columns(0, b),
+                 .db = dconv.get().columns(b, e),
+                 .dc = dconv.get().columns(e, xbc()),
+                 .ddt = ddt,
+                 .ddt_bias = dt_bias.grad,
+                 .da_log = a_log.grad,
+                 .dd = d.grad,
+                 .dy = dy,
+                 .x = conv_out.columns(0, b),
+                 .b = conv_out.columns(b, e),
+                 .c = conv_out.columns(e, xbc()),
+                 .dt = s.dt,
+                 .dt_bias = dt_bias.value,
+                 .a_log = a_log.value,
+                 .d = d.value,
+                 .states = s.states,
+                 .docs = docs,
+                 .dt_scale = dt_scale,
+                 .dt_min = dt_min,
+                 .dt_max = dt_max,
+                 .sequences = sequences,
+                 .groups = groups,
+                 .state = state,
+                 .chunk = chunk,
                  .grad = c.grad});
-  c(ops::Conv1dGrad{.dx = dxbc, .dw = conv.grad, .dy = dconv, .x = s.xbc, .w = conv.value, .docs = docs,
+  c(ops::Conv1dGrad{.dx = dxbc,
+                    .dw = conv.grad,
+                    .dy = dconv,
+                    .x = s.xbc,
+                    .w = conv.value,
+                    .docs = docs,
                     .dbias = if_present<Out>(conv_bias, conv_bias.grad),
-                    .bias = if_present<In>(conv_bias, conv_bias.value), .sections = sections(), .scales = xbc_scales,
-                    .sequences = sequences, .grad = c.grad});
+                    .bias = if_present<In>(conv_bias, conv_bias.value),
+                    .sections = sections(),
+                    .scales = xbc_scales,
+                    .sequences = sequences,
+                    .grad = c.grad});
 }
 
 }  // namespace ft

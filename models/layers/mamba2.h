@@ -1,5 +1,6 @@
-// Mamba-2 mixer between the block's merged projections: causal conv + SiLU, SSD, gate (with optional norm).
-// Multipliers: z through the gate, x B C through the conv taps, dt through the scan, the output through out_scale.
+// Mamba-2 mixer between the block's merged projections: causal conv + SiLU, SSD, gate (with
+// optional norm). Multipliers: z through the gate, x B C through the conv taps, dt through the
+// scan, the output through out_scale.
 #pragma once
 
 #include "core/context.h"
@@ -17,34 +18,35 @@ struct Mamba2 {
   float eps = 1e-5f;
   bool norm_before_gate = false;
 
-  Param conv;        // [C, k]
-  Param conv_bias;   // [C], or absent
+  Param conv;               // [C, k]
+  Param conv_bias;          // [C], or absent
   Param dt_bias, a_log, d;  // [H]
-  Param norm;        // [H * P], or absent
+  Param norm;               // [H * P], or absent
 
-  int64_t inner() const { return heads * head_dim; }           // d_ssm
+  int64_t inner() const { return heads * head_dim; }            // d_ssm
   int64_t xbc() const { return inner() + 2 * groups * state; }  // channels of the conv
 
   // Views of one micro-batch.
   struct Views {
-    Slot z, xbc, dt;   // raw projections: [T, inner], [T, xbc()], [T, H]
-    Slot conv;         // [T, xbc()] after conv and SiLU
-    Slot y;            // [T, inner] output of the scan
-    Slot states;       // [B * chunks, H * P * N] f32
-    Slot rstd;         // [T, G] f32
-    Slot out;          // [T, inner]
+    Slot z, xbc, dt;  // raw projections: [T, inner], [T, xbc()], [T, H]
+    Slot conv;        // [T, xbc()] after conv and SiLU
+    Slot y;           // [T, inner] output of the scan
+    Slot states;      // [B * chunks, H * P * N] f32
+    Slot rstd;        // [T, G] f32
+    Slot out;         // [T, inner]
   };
   // What decoding carries over: the last k-1 raw rows of the conv, and the state. Both are updated.
   struct Cache {
-    Tensor history;    // [B * (k-1), xbc()] compute dtype
-    Tensor state;      // [B, H * P * N] f32
-    Tensor next_state; // same shape; swapped with state after each call
+    Tensor history;     // [B * (k-1), xbc()] compute dtype
+    Tensor state;       // [B, H * P * N] f32
+    Tensor next_state;  // same shape; swapped with state after each call
   };
 
-  void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, Cache* cache = nullptr) const;
+  void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
+               Cache* cache = nullptr) const;
   // From dout: gradients of the raw z, xbc, dt columns, and of the parameters.
-  void backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout, const Tensor& dz,
-                const Tensor& dxbc, const Tensor& ddt) const;
+  void backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout,
+                const Tensor& dz, const Tensor& dxbc, const Tensor& ddt) const;
 
   template <class F>
   void visit(F&& f) {

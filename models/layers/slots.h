@@ -1,5 +1,5 @@
-// Planned memory of what backward needs. A layer declares its slots once, in one function that serves the plan
-// (every slot at its largest) and the run (views of the micro-batch's size).
+// Planned memory of what backward needs. A layer declares its slots once, in one function that
+// serves the plan (every slot at its largest) and the run (views of the micro-batch's size).
 #pragma once
 
 #include "core/memory.h"
@@ -12,8 +12,8 @@ namespace ft {
 
 enum class Recompute : uint8_t { None, Selective, Full };
 
-// When a slot's memory is shared by all blocks and refilled by replay: Cheap ones (norms, conv, products) from
-// `selective` on, the rest of a block under `full`.
+// When a slot's memory is shared by all blocks and refilled by replay: Cheap ones (norms, conv,
+// products) from `selective` on, the rest of a block under `full`.
 enum class Fate : uint8_t { Cheap, Block };
 
 // Tokens of a micro-batch: B sequences of equal length.
@@ -30,7 +30,8 @@ class SlotBank {
   SlotBank(Memory& memory, std::map<std::string, void*>& shared, Recompute policy)
       : memory_(&memory), shared_(&shared), policy_(policy) {}
 
-  // A view of slot number `next` with this extent's shape; the first walk (planning) reserves the memory.
+  // A view of slot number `next` with this extent's shape; the first walk (planning) reserves the
+  // memory.
   Slot slot(const std::string& name, Fate fate, Dtype dtype, std::initializer_list<int64_t> shape);
   void rewind() { next_ = 0; }
 

@@ -16,7 +16,8 @@ using namespace ft;
 namespace {
 
 struct Folder {
-  std::string path = (fs::temp_directory_path() / ("ft-safetensors-" + std::to_string(::getpid()))).string();
+  std::string path =
+      (fs::temp_directory_path() / ("ft-safetensors-" + std::to_string(::getpid()))).string();
   Folder() { fs::create_directories(path); }
   ~Folder() { fs::remove_all(path); }
   std::string file(const std::string& name) const { return path + "/" + name; }
@@ -38,8 +39,10 @@ TEST_CASE("safetensors: what is written reads back", "[safetensors]") {
   const std::vector<int32_t> ids = {-1, 0, 2147483647};
   const std::string path = folder.file("a.safetensors");
   write_safetensors(path,
-                    {{"a", "F32", {2, 3}, a.data(), 24}, {"h", "F16", {4}, half.data(), 8},
-                     {"b", "BF16", {2}, brain.data(), 4}, {"ids", "I32", {3}, ids.data(), 12},
+                    {{"a", "F32", {2, 3}, a.data(), 24},
+                     {"h", "F16", {4}, half.data(), 8},
+                     {"b", "BF16", {2}, brain.data(), 4},
+                     {"ids", "I32", {3}, ids.data(), 12},
                      {"none", "F32", {0, 4}, nullptr, 0}},
                     {{"format", "pt"}});
   const SafetensorsFile file(path);
@@ -65,20 +68,27 @@ TEST_CASE("safetensors: a damaged header is refused", "[safetensors]") {
   const Folder folder;
   const std::string t = R"("dtype":"F32","shape":[2],"data_offsets":)", eight(8, '\0');
   const std::vector<std::string> bad = {
-      "", "1234567", std::string(8, '\xff'), with_header("{", ""), with_header("[]", ""),
-      with_header(R"({"a":{)" + t + "[0,8]}}", "1234"),                             // cut short
-      with_header(R"({"a":{)" + t + "[8,0]}}", eight),                              // backwards
-      with_header(R"({"a":{)" + t + "[0,7]}}", eight),                              // size and shape differ
+      "",
+      "1234567",
+      std::string(8, '\xff'),
+      with_header("{", ""),
+      with_header("[]", ""),
+      with_header(R"({"a":{)" + t + "[0,8]}}", "1234"),  // cut short
+      with_header(R"({"a":{)" + t + "[8,0]}}", eight),   // backwards
+      with_header(R"({"a":{)" + t + "[0,7]}}", eight),   // size and shape differ
       with_header(R"({"a":{)" + t + "[-8,0]}}", eight),
       with_header(R"({"a":{)" + t + "[0.0,8.0]}}", eight),
-      with_header(R"({"a":{)" + t + R"([0,8]},"b":{)" + t + "[4,12]}}", eight + "1234"),   // overlap
-      with_header(R"({"a":{)" + t + R"([0,8]},"b":{)" + t + "[12,20]}}", eight + eight + "1234"),  // gap
-      with_header(R"({"a":{)" + t + R"([0,8]},"a":{)" + t + "[0,8]}}", eight),      // the same name
-      with_header(R"({"a":{)" + t + "[0,8]}}", eight + "x"),                        // trailing bytes
+      with_header(R"({"a":{)" + t + R"([0,8]},"b":{)" + t + "[4,12]}}", eight + "1234"),  // overlap
+      with_header(R"({"a":{)" + t + R"([0,8]},"b":{)" + t + "[12,20]}}",
+                  eight + eight + "1234"),                                      // gap
+      with_header(R"({"a":{)" + t + R"([0,8]},"a":{)" + t + "[0,8]}}", eight),  // the same name
+      with_header(R"({"a":{)" + t + "[0,8]}}", eight + "x"),                    // trailing bytes
       with_header(R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})", eight),
-      with_header(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", eight),
+      with_header(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",
+                  eight),
       with_header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", eight),
-      with_header(R"({"a":{"dtype":"F32"}})", eight), with_header(R"({"a":7})", eight),
+      with_header(R"({"a":{"dtype":"F32"}})", eight),
+      with_header(R"({"a":7})", eight),
       with_header(R"({"__metadata__":{"x":1}})", "")};
   const std::string path = folder.file("bad.safetensors");
   for (const std::string& bytes : bad) {
@@ -99,16 +109,18 @@ TEST_CASE("safetensors: random damage is refused or harmless", "[safetensors]") 
   int opened = 0, refused = 0;
   for (int i = 0; i < 500; ++i) {
     std::string bytes = whole;
-    for (int flips = 0; flips < 1 + i % 3; ++flips) bytes[random() % bytes.size()] = static_cast<char>(random());
+    for (int flips = 0; flips < 1 + i % 3; ++flips)
+      bytes[random() % bytes.size()] = static_cast<char>(random());
     if (i % 5 == 0) bytes.resize(random() % bytes.size());
     fs::remove(path);
-    std::FILE* f = std::fopen(path.c_str(), "wb");   // no fsync: hundreds of files
+    std::FILE* f = std::fopen(path.c_str(), "wb");  // no fsync: hundreds of files
     REQUIRE(std::fwrite(bytes.data(), 1, bytes.size(), f) == bytes.size());
     std::fclose(f);
     try {
       const SafetensorsFile file(path);
       for (const auto& [name, info] : file.tensors())
-        if (info.dtype == "F32") CHECK(file.read_f32(name).size() == static_cast<size_t>(info.size()));
+        if (info.dtype == "F32")
+          CHECK(file.read_f32(name).size() == static_cast<size_t>(info.size()));
       ++opened;
     } catch (const ConfigError&) {
       ++refused;
@@ -130,8 +142,9 @@ TEST_CASE("safetensors: folders with shards", "[safetensors]") {
   CHECK(both.names() == std::vector<std::string>{"a", "b"});
   CHECK(both.file_of("b").read_f32("b") == std::vector<float>{2});
   CHECK_THROWS_AS(both.file_of("c"), ConfigError);
-  for (const char* bad : {R"({"weight_map":{"a":"../s1.safetensors"}})", R"({"weight_map":{"b":"s1.safetensors"}})",
-                          R"({"weight_map":{"a":3}})", "{}", "nonsense"}) {
+  for (const char* bad :
+       {R"({"weight_map":{"a":"../s1.safetensors"}})", R"({"weight_map":{"b":"s1.safetensors"}})",
+        R"({"weight_map":{"a":3}})", "{}", "nonsense"}) {
     write_text(index, bad);
     CHECK_THROWS_AS(SafetensorsFolder(folder.path), ConfigError);
   }
@@ -140,7 +153,9 @@ TEST_CASE("safetensors: folders with shards", "[safetensors]") {
 TEST_CASE("files appear whole or not at all", "[file]") {
   const Folder folder;
   const std::string path = folder.file("x");
-  const auto entries = [&] { return std::distance(fs::directory_iterator(folder.path), fs::directory_iterator{}); };
+  const auto entries = [&] {
+    return std::distance(fs::directory_iterator(folder.path), fs::directory_iterator{});
+  };
   {
     AtomicFile file(path);
     file.write("half");
@@ -157,10 +172,10 @@ TEST_CASE("files appear whole or not at all", "[file]") {
   }
   CHECK(read_text(path) == "new");
   CHECK(entries() == 1);
-  CHECK_THROWS_WITH(AtomicFile(folder.file("x/y")), Catch::Contains("x/y"));   // x is a file
+  CHECK_THROWS_WITH(AtomicFile(folder.file("x/y")), Catch::Contains("x/y"));  // x is a file
   CHECK_THROWS_WITH(read_text(folder.file("nothing")), Catch::Contains("nothing"));
   CHECK_THROWS_AS(write_text(folder.path + "/.", "x"), Error);
-  if (::geteuid() != 0) {   // root may write anywhere
+  if (::geteuid() != 0) {  // root may write anywhere
     fs::permissions(folder.path, fs::perms::owner_read | fs::perms::owner_exec);
     CHECK_THROWS_WITH(AtomicFile(folder.file("y")), Catch::Contains("/y"));
     fs::permissions(folder.path, fs::perms::owner_all);

@@ -38,7 +38,8 @@ std::vector<Row> rows_of(const StepBatches& step) {
       Row row;
       for (int64_t i = r * b.length; i < (r + 1) * b.length; ++i) {
         const auto at = static_cast<size_t>(i);
-        row.insert(row.end(), {b.ids[at], b.labels[at], b.docs[at] - static_cast<int32_t>(r * b.length)});
+        row.insert(row.end(),
+                   {b.ids[at], b.labels[at], b.docs[at] - static_cast<int32_t>(r * b.length)});
       }
       rows.push_back(row);
     }
@@ -55,9 +56,11 @@ std::string refusal(F f) {
   return "";
 }
 
-// Every token of a source was an input e or e + 1 times, all of them one whole number of epochs plus a part:
-// the number of inputs tells which, so nothing was dropped or repeated within an epoch.
-void check_each_once(const std::map<int32_t, int64_t>& count, const std::vector<Document>& documents) {
+// Every token of a source was an input e or e + 1 times, all of them one whole number of epochs
+// plus a part: the number of inputs tells which, so nothing was dropped or repeated within an
+// epoch.
+void check_each_once(const std::map<int32_t, int64_t>& count,
+                     const std::vector<Document>& documents) {
   int64_t total = 0, most = 0, least = 1 << 30;
   for (const Document& d : documents)
     for (const int32_t id : d) {
@@ -80,7 +83,8 @@ TEST_CASE("the permutation is one, and another for every key", "[order]") {
     std::sort(sorted.begin(), sorted.end());
     for (int64_t i = 0; i < size; ++i) REQUIRE(sorted[static_cast<size_t>(i)] == i);
     if (size >= 64) CHECK(seen != sorted);
-    if (size >= 64) CHECK(seen[0] + seen[1] * size != permuted(100, size, 0) + permuted(100, size, 1) * size);
+    if (size >= 64)
+      CHECK(seen[0] + seen[1] * size != permuted(100, size, 0) + permuted(100, size, 1) * size);
   }
   const int64_t huge = (int64_t{1} << 40) + 12345;
   std::set<int64_t> values;
@@ -102,7 +106,8 @@ TEST_CASE("a blend follows its weights, ties to the first", "[mix]") {
   for (int64_t n = 1; n <= 10000; ++n) {
     blend.next();
     for (size_t i = 0; i < 3; ++i)
-      REQUIRE(std::abs(static_cast<double>(blend.taken[i]) - blend.weights[i] * static_cast<double>(n)) < 2);
+      REQUIRE(std::abs(static_cast<double>(blend.taken[i]) -
+                       blend.weights[i] * static_cast<double>(n)) < 2);
   }
   CHECK(blend.taken[3] == 0);
   CHECK_THROWS_AS(make_blend({0, 0}), ConfigError);
@@ -111,7 +116,7 @@ TEST_CASE("a blend follows its weights, ties to the first", "[mix]") {
 
 TEST_CASE("inputs, labels and document starts of a sample, by hand", "[loader]") {
   const TempFolder folder;
-  write_set(folder / "a", {{1, 2, 3, 4, 5}});   // one document: its order is known
+  write_set(folder / "a", {{1, 2, 3, 4, 5}});  // one document: its order is known
   for (const bool isolate : {true, false}) {
     DataConfig config = config_of(4, {{"a", folder / "a"}});
     config.isolate_documents = isolate;
@@ -121,8 +126,9 @@ TEST_CASE("inputs, labels and document starts of a sample, by hand", "[loader]")
     const Batch& b = step.micro[0];
     CHECK(b.ids == Row{1, 2, 3, 4, 5, 1, 2, 3});
     if (isolate) {
-      CHECK(b.labels == Row{2, 3, 4, 5, -100, 2, 3, 4});   // 5 ends the document: its successor is another's
-      CHECK(b.docs == Row{0, 0, 0, 0, 4, 5, 5, 5});        // 5 begins its row: fresh state
+      CHECK(b.labels ==
+            Row{2, 3, 4, 5, -100, 2, 3, 4});  // 5 ends the document: its successor is another's
+      CHECK(b.docs == Row{0, 0, 0, 0, 4, 5, 5, 5});  // 5 begins its row: fresh state
       CHECK(b.valid == 7);
     } else {
       CHECK(b.labels == Row{2, 3, 4, 5, 1, 2, 3, 4});
@@ -140,7 +146,7 @@ TEST_CASE("each token of an epoch is an input once", "[loader]") {
   const auto documents = numbered_documents(40, 23, 1);
   write_set(folder / "a", documents);
   const int64_t tokens = count_tokens(documents);
-  for (const int64_t length : {1, 7, 16, 2000}) {   // 2000: several epochs in a sample
+  for (const int64_t length : {1, 7, 16, 2000}) {  // 2000: several epochs in a sample
     Loader loader(config_of(length, {{"a", folder / "a"}}), kVocab, kSeed, 0, 1);
     std::map<int32_t, int64_t> count;
     int64_t given = 0;
@@ -157,7 +163,8 @@ TEST_CASE("labels are the next tokens of the same document", "[loader]") {
   const auto documents = numbered_documents(30, 12, 1);
   std::map<int32_t, int32_t> successor;
   for (const Document& d : documents)
-    for (size_t i = 0; i < d.size(); ++i) successor[d[i]] = i + 1 < d.size() ? d[i + 1] : Batch::kIgnore;
+    for (size_t i = 0; i < d.size(); ++i)
+      successor[d[i]] = i + 1 < d.size() ? d[i + 1] : Batch::kIgnore;
   write_set(folder / "a", documents);
   Loader loader(config_of(9, {{"a", folder / "a"}}), kVocab, kSeed, 0, 1);
   for (int step = 0; step < 60; ++step) {
@@ -174,16 +181,19 @@ TEST_CASE("labels are the next tokens of the same document", "[loader]") {
   }
 }
 
-TEST_CASE("weights, sources and sequence length change in mid-run; no token is lost or repeated", "[loader]") {
+TEST_CASE("weights, sources and sequence length change in mid-run; no token is lost or repeated",
+          "[loader]") {
   const TempFolder folder;
-  const auto a = numbered_documents(50, 30, 1), b = numbered_documents(31, 40, 10000), c = numbered_documents(20, 9, 20000);
+  const auto a = numbered_documents(50, 30, 1), b = numbered_documents(31, 40, 10000),
+             c = numbered_documents(20, 9, 20000);
   write_set(folder / "a", a), write_set(folder / "b", b), write_set(folder / "c", c);
   const DataSource A{"a", folder / "a", 3}, B{"b", folder / "b", 1}, C{"c", folder / "c", 0.5};
   DataSource heavy_b = B;
   heavy_b.weight = 9;
-  const std::vector<DataConfig> stages{config_of(8, {A, B}),      config_of(8, {A, heavy_b}), config_of(8, {C, A, heavy_b}),
-                                       config_of(32, {C, A, B}),  config_of(5, {B}),          config_of(5, {B, A}),
-                                       config_of(16, {A, B, C}),  config_of(16, {A, B, C})};
+  const std::vector<DataConfig> stages{
+      config_of(8, {A, B}),     config_of(8, {A, heavy_b}), config_of(8, {C, A, heavy_b}),
+      config_of(32, {C, A, B}), config_of(5, {B}),          config_of(5, {B, A}),
+      config_of(16, {A, B, C}), config_of(16, {A, B, C})};
   std::map<int32_t, int64_t> count;
   std::string state;
   for (const DataConfig& stage : stages) {
@@ -217,7 +227,8 @@ TEST_CASE("any number of ranks takes the same samples per step", "[loader]") {
         const auto rows = rows_of(s);
         REQUIRE(rows.size() == static_cast<size_t>(8 / ranks));
         for (size_t i = 0; i < rows.size(); ++i)
-          REQUIRE(rows[i] == alone[step][static_cast<size_t>(rank) + i * static_cast<size_t>(ranks)]);
+          REQUIRE(rows[i] ==
+                  alone[step][static_cast<size_t>(rank) + i * static_cast<size_t>(ranks)]);
         for (const Batch& b : s.micro) REQUIRE(b.sequences <= 3);
         REQUIRE(s.tokens == 88);
         REQUIRE(s.per_source.at("a") + s.per_source.at("b") == 88);
@@ -243,16 +254,19 @@ TEST_CASE("a restored stream is the uninterrupted one", "[loader]") {
   }
   for (size_t from = 0; from < steps.size(); ++from) {
     Loader resumed(config, kVocab, kSeed, 1, 2);
-    if (from % 2) resumed.next(4, 4);   // restore() drops what was prefetched
+    if (from % 2) resumed.next(4, 4);  // restore() drops what was prefetched
     resumed.restore(states[from]);
     REQUIRE(resumed.state() == states[from]);
-    for (size_t step = from; step < steps.size(); ++step) REQUIRE(rows_of(resumed.next(6, 2)) == steps[step]);
+    for (size_t step = from; step < steps.size(); ++step)
+      REQUIRE(rows_of(resumed.next(6, 2)) == steps[step]);
   }
   // Another batch size: what was prefetched is taken back, the stream of samples is the same.
   Loader one(config, kVocab, kSeed, 0, 1), other(config, kVocab, kSeed, 0, 1);
   std::vector<Row> a, b;
-  for (const int64_t batch : {2, 3, 1, 6}) for (const Row& row : rows_of(one.next(batch, 2))) a.push_back(row);
-  for (const int64_t batch : {6, 6}) for (const Row& row : rows_of(other.next(batch, 4))) b.push_back(row);
+  for (const int64_t batch : {2, 3, 1, 6})
+    for (const Row& row : rows_of(one.next(batch, 2))) a.push_back(row);
+  for (const int64_t batch : {6, 6})
+    for (const Row& row : rows_of(other.next(batch, 4))) b.push_back(row);
   CHECK(a == b);
   CHECK(one.state() == other.state());
 }
@@ -273,19 +287,23 @@ TEST_CASE("restore refuses what would go wrong", "[loader]") {
   CHECK_THROWS_AS(Loader(config, kVocab, kSeed + 1, 0, 1).restore(state), ConfigError);
   write_set(folder / "a", {{1, 2, 3}, {4, 6}});
   CHECK_THROWS_AS(Loader(config, kVocab, kSeed, 0, 1).restore(state), ConfigError);
-  CHECK(refusal([&] { Loader(config, kVocab, kSeed, 0, 1).restore(state); }).find("changed since") != std::string::npos);
-  Loader(config_of(2, {{"a2", folder / "a"}}), kVocab, kSeed, 0, 1).restore(state);   // a new name: afresh
+  CHECK(refusal([&] {
+          Loader(config, kVocab, kSeed, 0, 1).restore(state);
+        }).find("changed since") != std::string::npos);
+  Loader(config_of(2, {{"a2", folder / "a"}}), kVocab, kSeed, 0, 1)
+      .restore(state);  // a new name: afresh
 }
 
 TEST_CASE("a bad token is reported by next(), with file and document", "[loader]") {
   const TempFolder folder;
   write_set(folder / "a", {{1, 2, 3, 4, 77, 5}});
   Loader loader(config_of(2, {{"a", folder / "a"}}), 77, kSeed, 0, 1);
-  loader.next(1, 1);   // 1 2 (3); the prefetch of 3 4 (77) fails behind it
+  loader.next(1, 1);  // 1 2 (3); the prefetch of 3 4 (77) fails behind it
   const std::string state = loader.state();
   for (int again = 0; again < 2; ++again) {
     const std::string text = refusal([&] { loader.next(1, 1); });
-    CHECK(text.find("a.bin: document 0, token 4: id 77 is outside the vocabulary of 77") != std::string::npos);
+    CHECK(text.find("a.bin: document 0, token 4: id 77 is outside the vocabulary of 77") !=
+          std::string::npos);
     CHECK(loader.state() == state);
   }
 }
@@ -296,11 +314,14 @@ TEST_CASE("sources that cannot give tokens are refused", "[loader]") {
   write_set(folder / "hollow", {{}, {}});
   write_set(folder / "a", {{}, {1}, {}});
   CHECK_THROWS_AS(Loader(config_of(2, {{"n", folder / "none"}}), kVocab, kSeed, 0, 1), ConfigError);
-  CHECK_THROWS_AS(Loader(config_of(2, {{"h", folder / "hollow"}}), kVocab, kSeed, 0, 1), ConfigError);
+  CHECK_THROWS_AS(Loader(config_of(2, {{"h", folder / "hollow"}}), kVocab, kSeed, 0, 1),
+                  ConfigError);
   CHECK_THROWS_AS(Loader(config_of(2, {{"", folder / "gone"}}), kVocab, kSeed, 0, 1), ConfigError);
-  CHECK_THROWS_AS(Loader(config_of(2, {{"x", folder / "a"}, {"x", folder / "a"}}), kVocab, kSeed, 0, 1), ConfigError);
+  CHECK_THROWS_AS(
+      Loader(config_of(2, {{"x", folder / "a"}, {"x", folder / "a"}}), kVocab, kSeed, 0, 1),
+      ConfigError);
   CHECK_THROWS_AS(Loader(config_of(0, {{"a", folder / "a"}}), kVocab, kSeed, 0, 1), ConfigError);
-  Loader one(config_of(3, {{"", folder / "a"}}), kVocab, kSeed, 0, 1);   // one token, over and over
+  Loader one(config_of(3, {{"", folder / "a"}}), kVocab, kSeed, 0, 1);  // one token, over and over
   const StepBatches step = one.next(1, 1);
   CHECK(step.micro[0].ids == Row{1, 1, 1});
   CHECK(step.micro[0].valid == 0);
@@ -314,7 +335,7 @@ TEST_CASE("validation reads a set once in file order and pads the last sample", 
   const DataSource source{"v", folder / "v"};
   const DataConfig config = config_of(4, {});
   const auto all = validation_batches(source, config, kVocab, 0, 2, 0, 1);
-  REQUIRE(all.size() == 1);   // after two samples 9 alone is left, and nothing to predict
+  REQUIRE(all.size() == 1);  // after two samples 9 alone is left, and nothing to predict
   const int32_t none = Batch::kIgnore;
   CHECK(all[0].ids == Row{1, 2, 3, 4, 5, 6, 7, 8});
   CHECK(all[0].labels == Row{2, 3, none, 5, 6, 7, none, 9});
@@ -332,7 +353,8 @@ TEST_CASE("validation samples are dealt out to ranks, with equally many rows", "
     for (const int64_t most : {0, 3}) {
       std::map<int32_t, int64_t> labels;
       for (int rank = 0; rank < ranks; ++rank) {
-        const auto batches = validation_batches(source, config_of(4, {}), kVocab, most, 2, rank, ranks);
+        const auto batches =
+            validation_batches(source, config_of(4, {}), kVocab, most, 2, rank, ranks);
         int64_t rows = 0;
         for (const Batch& b : batches) {
           rows += b.sequences;
@@ -353,7 +375,8 @@ TEST_CASE("validation samples are dealt out to ranks, with equally many rows", "
   CHECK(Row(last.labels.end() - 4, last.labels.end()) == Row{22, 23, -100, -100});
   CHECK(Row(last.docs.end() - 4, last.docs.end()) == Row{20, 20, 20, 23});
   write_set(folder / "one", {{1}});
-  CHECK_THROWS_AS(validation_batches({"o", folder / "one"}, config_of(4, {}), kVocab, 0, 1, 0, 1), ConfigError);
+  CHECK_THROWS_AS(validation_batches({"o", folder / "one"}, config_of(4, {}), kVocab, 0, 1, 0, 1),
+                  ConfigError);
   CHECK_THROWS_AS(validation_batches(source, config_of(4, {}), 23, 0, 1, 0, 1), Error);
 }
 

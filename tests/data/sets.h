@@ -19,7 +19,8 @@ class TempFolder {
  public:
   TempFolder() {
     static std::atomic<int> count{0};
-    path_ = std::filesystem::temp_directory_path() / fmt::format("ft-data-{}-{}", getpid(), count++);
+    path_ =
+        std::filesystem::temp_directory_path() / fmt::format("ft-data-{}-{}", getpid(), count++);
     std::filesystem::create_directories(path_);
   }
   ~TempFolder() { std::filesystem::remove_all(path_); }
@@ -31,7 +32,8 @@ class TempFolder {
 
 using Document = std::vector<int32_t>;
 
-inline void write_set(const std::string& prefix, const std::vector<Document>& documents, int64_t vocab = 100000) {
+inline void write_set(const std::string& prefix, const std::vector<Document>& documents,
+                      int64_t vocab = 100000) {
   TokenWriter writer(prefix, vocab);
   for (const Document& d : documents) {
     if (!d.empty()) writer.add_sequence(d.data(), static_cast<int64_t>(d.size()));

@@ -56,30 +56,39 @@ TEST_CASE("tokenize takes text, JSONL, folders, gz and zst", "[tokenize]") {
   const TempFolder folder;
   std::string binary;
   for (int i = 0; i < 512; ++i) binary += static_cast<char>(i);
-  std::string big;   // larger than a piece, lines across pieces
-  for (int i = 0; i < 30000; ++i) big += nlohmann::json{{"text", "line " + std::to_string(i) + std::string(60, 'x')}}.dump() + "\n";
+  std::string big;  // larger than a piece, lines across pieces
+  for (int i = 0; i < 30000; ++i)
+    big +=
+        nlohmann::json{{"text", "line " + std::to_string(i) + std::string(60, 'x')}}.dump() + "\n";
   std::filesystem::create_directories(folder / "in/sub");
   write_text(folder / "in/b.txt", "hello\n");
   write_text(folder / "in/a.bin", binary);
   write_text(folder / "in/empty.txt", "");
-  write_text(folder / "in/sub/c.jsonl", "{\"text\": \"one\\nline\"}\r\n\n{\"text\": \"\"}\n{\"text\": \"t\\u00e4\"}");
+  write_text(folder / "in/sub/c.jsonl",
+             "{\"text\": \"one\\nline\"}\r\n\n{\"text\": \"\"}\n{\"text\": \"t\\u00e4\"}");
   write_gz(folder / "in/sub/d.jsonl.gz", "{\"text\": \"packed\"}\n");
-  write_text(folder / "in/sub/e.txt.zst", zst("zst ") + zst("twice"));   // two frames
+  write_text(folder / "in/sub/e.txt.zst", zst("zst ") + zst("twice"));  // two frames
   write_gz(folder / "big.jsonl.gz", big);
   tokenize({.inputs = {folder / "in"}, .out = folder / "in/out"});
-  const std::vector<std::string> expected{binary, "hello\n", "", "one\nline", "", "t\xc3\xa4", "packed", "zst twice"};
+  const std::vector<std::string> expected{binary, "hello\n",   "",       "one\nline",
+                                          "",     "t\xc3\xa4", "packed", "zst twice"};
   CHECK(texts(folder / "in/out") == expected);
   int64_t bytes = 0;
   for (const auto& text : expected) bytes += static_cast<int64_t>(text.size());
   const auto about = nlohmann::json::parse(read_text(folder / "in/out.json"));
-  CHECK(about == nlohmann::json{{"tokenizer", "bytes"}, {"vocab_size", 257}, {"end_of_document", 256}, {"documents", 8},
-                                {"tokens", bytes + 8}, {"bytes", bytes}});
+  CHECK(about == nlohmann::json{{"tokenizer", "bytes"},
+                                {"vocab_size", 257},
+                                {"end_of_document", 256},
+                                {"documents", 8},
+                                {"tokens", bytes + 8},
+                                {"bytes", bytes}});
   CHECK(TokenSet(folder / "in/out").dtype_name() == "uint16");
 
-  tokenize({.inputs = {folder / "in"}, .out = folder / "in/out"});   // its own output is no input
+  tokenize({.inputs = {folder / "in"}, .out = folder / "in/out"});  // its own output is no input
   CHECK(texts(folder / "in/out") == expected);
   tokenize({.inputs = {folder / "in"}, .out = folder / "jsonl", .extensions = {"jsonl"}});
-  CHECK(texts(folder / "jsonl") == std::vector<std::string>(expected.begin() + 3, expected.begin() + 7));
+  CHECK(texts(folder / "jsonl") ==
+        std::vector<std::string>(expected.begin() + 3, expected.begin() + 7));
   tokenize({.inputs = {folder / "big.jsonl.gz"}, .out = folder / "big"});
   const auto lines = texts(folder / "big");
   REQUIRE(lines.size() == 30000);
@@ -104,7 +113,9 @@ TEST_CASE("tokenize says what is wrong and leaves nothing", "[tokenize]") {
     INFO(text);
     CHECK(text.find(part) != std::string::npos);
   };
-  const auto of = [&](const std::string& name) { return TokenizeOptions{.inputs = {folder / name}, .out = folder / "out"}; };
+  const auto of = [&](const std::string& name) {
+    return TokenizeOptions{.inputs = {folder / name}, .out = folder / "out"};
+  };
   write_text(folder / "a.jsonl", "{\"text\": \"a\"}\n{\"text\": \n");
   write_text(folder / "b.jsonl", "{\"text\": \"a\"}\n\n{\"content\": \"b\"}\n");
   write_text(folder / "c.jsonl", "[1]\n");
@@ -127,7 +138,8 @@ TEST_CASE("tokenize says what is wrong and leaves nothing", "[tokenize]") {
   has(refusal(of("h.jsonl")), "no documents");
   has(refusal(of("hollow")), "hollow: the folder holds no files");
   has(refusal({.inputs = {folder / "a.jsonl"}, .out = ""}), "--out");
-  for (const char* end : {".bin", ".idx", ".json"}) CHECK(!std::filesystem::exists((folder / "out") + end));
+  for (const char* end : {".bin", ".idx", ".json"})
+    CHECK(!std::filesystem::exists((folder / "out") + end));
   write_text(folder / "b.jsonl", "{\"content\": \"b\"}\n");
   tokenize({.inputs = {folder / "b.jsonl"}, .out = folder / "out", .field = "content"});
   CHECK(texts(folder / "out") == std::vector<std::string>{"b"});

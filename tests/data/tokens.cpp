@@ -61,7 +61,7 @@ TEST_CASE("token sets survive a round trip", "[tokens]") {
     const int32_t top = static_cast<int32_t>(vocab - 1);
     TokenWriter writer(prefix, vocab);
     const Document a{1, 2, top}, b{4}, c{5, 0};
-    writer.end_document();   // empty
+    writer.end_document();  // empty
     writer.add_sequence(a.data(), 3);
     writer.add_sequence(b.data(), 1);
     writer.end_document();
@@ -70,7 +70,7 @@ TEST_CASE("token sets survive a round trip", "[tokens]") {
     writer.add_sequence(c.data(), 2);
     writer.end_document();
     writer.end_document();
-    REQUIRE(!std::filesystem::exists(prefix + ".idx"));   // whole or not at all
+    REQUIRE(!std::filesystem::exists(prefix + ".idx"));  // whole or not at all
     writer.finish();
     const TokenSet set(prefix);
     CHECK(set.dtype_name() == (vocab < 65500 ? "uint16" : "int32"));
@@ -83,7 +83,7 @@ TEST_CASE("token sets survive a round trip", "[tokens]") {
     CHECK(read_document(set, 3) == Document{5, 0});
     CHECK(read_document(set, 4).empty());
     Document part(2);
-    set.read(1, 2, 2, part.data());   // across sequences
+    set.read(1, 2, 2, part.data());  // across sequences
     CHECK(part == Document{top, 4});
     CHECK_THROWS_AS(set.read(1, 3, 2, part.data()), Error);
     CHECK_THROWS_AS(set.read(5, 0, 1, part.data()), Error);
@@ -107,8 +107,9 @@ TEST_CASE("every whole-number type is read; sequences may lie anywhere in the .b
   const TempFolder folder;
   const std::vector<int64_t> ids{7, 100, 3, 0, 42};
   const std::map<uint8_t, std::pair<std::string, std::string>> types{
-      {1, {"uint8", raw<uint8_t>(ids)}},  {2, {"int8", raw<int8_t>(ids)}},   {3, {"int16", raw<int16_t>(ids)}},
-      {4, {"int32", raw<int32_t>(ids)}},  {5, {"int64", raw<int64_t>(ids)}}, {8, {"uint16", raw<uint16_t>(ids)}}};
+      {1, {"uint8", raw<uint8_t>(ids)}}, {2, {"int8", raw<int8_t>(ids)}},
+      {3, {"int16", raw<int16_t>(ids)}}, {4, {"int32", raw<int32_t>(ids)}},
+      {5, {"int64", raw<int64_t>(ids)}}, {8, {"uint16", raw<uint16_t>(ids)}}};
   for (const auto& [code, type] : types) {
     const std::string prefix = folder / type.first;
     const auto size = static_cast<int64_t>(type.second.size()) / 5;
@@ -120,12 +121,14 @@ TEST_CASE("every whole-number type is read; sequences may lie anywhere in the .b
   }
   for (const int code : {0, 6, 7, 9, 255}) {
     write_text(folder / "float.bin", raw<double>(ids));
-    write_text(folder / "float.idx", RawIndex{1, static_cast<uint8_t>(code), {5}, {0}, {0, 1}}.bytes());
+    write_text(folder / "float.idx",
+               RawIndex{1, static_cast<uint8_t>(code), {5}, {0}, {0, 1}}.bytes());
     CHECK_THROWS_AS(TokenSet(folder / "float"), ConfigError);
   }
   write_text(folder / "wide.bin", raw<int64_t>({1, int64_t{1} << 31}));
   write_text(folder / "wide.idx", RawIndex{1, 5, {2}, {0}, {0, 1}}.bytes());
-  CHECK(message(folder / "wide").find("document 0: the int64 at byte 8 is no token id") != std::string::npos);
+  CHECK(message(folder / "wide").find("document 0: the int64 at byte 8 is no token id") !=
+        std::string::npos);
 }
 
 TEST_CASE("malformed sets name file, offset and document", "[tokens]") {
@@ -144,13 +147,17 @@ TEST_CASE("malformed sets name file, offset and document", "[tokens]") {
   CHECK(with(good).empty());
   RawIndex bad = good;
   bad.version = 2, has(with(bad), "set.idx: version 2, expected 1");
-  bad = good, bad.offsets[2] = 24, has(with(bad), "document 1, sequence 2 is said to have 1 tokens at byte 24");
+  bad = good, bad.offsets[2] = 24,
+  has(with(bad), "document 1, sequence 2 is said to have 1 tokens at byte 24");
   bad = good, bad.offsets[1] = -4, has(with(bad), "set.idx: at byte 38: document 1, sequence 1");
-  bad = good, bad.offsets[1] = std::numeric_limits<int64_t>::max() - 2, has(with(bad), "document 1, sequence 1");
+  bad = good, bad.offsets[1] = std::numeric_limits<int64_t>::max() - 2,
+  has(with(bad), "document 1, sequence 1");
   bad = good, bad.lengths[0] = -1, has(with(bad), "document 0, sequence 0");
-  bad = good, bad.lengths[0] = std::numeric_limits<int32_t>::max(), has(with(bad), "set.bin, which has 24 bytes");
+  bad = good, bad.lengths[0] = std::numeric_limits<int32_t>::max(),
+  has(with(bad), "set.bin, which has 24 bytes");
   bad = good, bad.boundaries[1] = 4, has(with(bad), "after document 1 at 4, of 3");
-  bad = good, bad.boundaries[1] = -1, has(with(bad), "at byte 78: document 1 starts at sequence -1");
+  bad = good, bad.boundaries[1] = -1,
+  has(with(bad), "at byte 78: document 1 starts at sequence -1");
   bad = good, bad.boundaries = {0, 2, 1, 3}, has(with(bad), "document 2 starts at sequence 1");
   bad = good, bad.boundaries = {1, 3}, has(with(bad), "documents cover sequences 1 to 3 of 3");
   bad = good, bad.boundaries = {0, 2}, has(with(bad), "documents cover sequences 0 to 2 of 3");
@@ -171,7 +178,9 @@ TEST_CASE("cut and mutated indices throw or read, never crash", "[tokens]") {
   const auto documents = numbered_documents(12, 9, 1);
   write_set(prefix, documents);
   const std::string good = read_text(prefix + ".idx");
-  const auto put = [&](const std::string& text) { std::ofstream(prefix + ".idx", std::ios::binary) << text; };
+  const auto put = [&](const std::string& text) {
+    std::ofstream(prefix + ".idx", std::ios::binary) << text;
+  };
   for (size_t n = 0; n < good.size(); ++n) {
     put(good.substr(0, n));
     CHECK_THROWS_AS(TokenSet(prefix), ConfigError);
@@ -183,7 +192,8 @@ TEST_CASE("cut and mutated indices throw or read, never crash", "[tokens]") {
     const size_t changes = 1 + random() % 3;
     for (size_t i = 0; i < changes; ++i) {
       const size_t at = random() % bad.size();
-      bad[at] = trial % 2 ? static_cast<char>(random()) : static_cast<char>(bad[at] ^ (1 << random() % 8));
+      bad[at] = trial % 2 ? static_cast<char>(random())
+                          : static_cast<char>(bad[at] ^ (1 << random() % 8));
     }
     put(bad);
     refused += !message(prefix).empty();
@@ -203,7 +213,8 @@ TEST_CASE("the identity of a set follows its content", "[tokens]") {
   CHECK(a != TokenSet(folder / "d").identity());
 }
 
-// Used by scripts/check_megatron_reader.py: a set that Megatron wrote against its tokens as text, a document a line.
+// Used by scripts/check_megatron_reader.py: a set that Megatron wrote against its tokens as text, a
+// document a line.
 TEST_CASE("a set reads as the text beside it says", "[.megatron]") {
   const char* prefix = std::getenv("FT_MEGATRON_PREFIX");
   const char* expected = std::getenv("FT_MEGATRON_EXPECT");

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kFolder = "tests/golden";
+constexpr const char* kFolder = "tests/golden";
 // fp32 rounding of transformers against double precision is at most 6e-6 on
 // these cases.
 constexpr double kBound = 1e-5;
@@ -31,20 +31,19 @@ constexpr double kBoundBf16Sums = 5e-2;
 constexpr double kTinyNorm = 1e-7;
 
 std::string binary() {
-  const char *path = std::getenv("FT_BINARY");
-  REQUIRE(path != nullptr); // set FT_BINARY=path/to/falcon-train, as ctest does
+  const char* path = std::getenv("FT_BINARY");
+  REQUIRE(path != nullptr);  // set FT_BINARY=path/to/falcon-train, as ctest does
   return path;
 }
 
-std::string quoted(const std::string &text) { return "'" + text + "'"; }
+std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
 std::vector<std::string> cases() {
-  REQUIRE(fs::is_directory(kFolder)); // run the test in the repository root
+  REQUIRE(fs::is_directory(kFolder));  // run the test in the repository root
   std::vector<std::string> names;
-  for (const auto &entry : fs::directory_iterator(kFolder)) {
+  for (const auto& entry : fs::directory_iterator(kFolder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_directory() &&
-        fs::exists(entry.path() / "tokens.safetensors")) {
+    if (entry.is_directory() && fs::exists(entry.path() / "tokens.safetensors")) {
       names.push_back(name);
     }
   }
@@ -54,35 +53,32 @@ std::vector<std::string> cases() {
 
 // A file of this process that goes away with its scope.
 class TemporaryFile {
-public:
-  explicit TemporaryFile(const std::string &name)
-      : path_((fs::temp_directory_path() /
-               ("ft-golden-" + std::to_string(::getpid()) + "-" + name))
+ public:
+  explicit TemporaryFile(const std::string& name)
+      : path_((fs::temp_directory_path() / ("ft-golden-" + std::to_string(::getpid()) + "-" + name))
                   .string()) {}
   ~TemporaryFile() {
     std::error_code ignored;
     fs::remove(path_, ignored);
   }
-  TemporaryFile(const TemporaryFile &) = delete;
-  TemporaryFile &operator=(const TemporaryFile &) = delete;
-  const std::string &path() const { return path_; }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  const std::string& path() const { return path_; }
 
-private:
+ private:
   std::string path_;
 };
 
-bool sums_over_tokens(const std::string &name) {
-  for (const char *end : {".A_log", ".dt_bias", ".D", ".bias"}) {
-    if (name.ends_with(end))
-      return true;
+bool sums_over_tokens(const std::string& name) {
+  for (const char* end : {".A_log", ".dt_bias", ".D", ".bias"}) {
+    if (name.ends_with(end)) return true;
   }
   return false;
 }
 
 // |got - expected| / |expected|, or the absolute difference where nothing is
 // expected.
-double error_of(const std::vector<float> &got,
-                const std::vector<float> &expected) {
+double error_of(const std::vector<float>& got, const std::vector<float>& expected) {
   double difference = 0, norm = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     const double d = static_cast<double>(got[i]) - expected[i];
@@ -90,62 +86,51 @@ double error_of(const std::vector<float> &got,
     norm += static_cast<double>(expected[i]) * expected[i];
   }
   norm = std::sqrt(norm);
-  return std::sqrt(difference) /
-         (norm < kTinyNorm ? 1.0 : std::max(norm, 1e-30));
+  return std::sqrt(difference) / (norm < kTinyNorm ? 1.0 : std::max(norm, 1e-30));
 }
 
-void compare(const std::string &name, const std::string &output, bool bf16) {
-  const ft::SafetensorsFile expected(std::string(kFolder) + "/" + name +
-                                     "/expected.safetensors");
+void compare(const std::string& name, const std::string& output, bool bf16) {
+  const ft::SafetensorsFile expected(std::string(kFolder) + "/" + name + "/expected.safetensors");
   const ft::SafetensorsFile got(output);
   REQUIRE(expected.contains("logits"));
-  for (const auto &[tensor, info] : expected.tensors()) {
+  for (const auto& [tensor, info] : expected.tensors()) {
     INFO(name << ": " << tensor);
     CHECK(got.contains(tensor));
-    if (!got.contains(tensor))
-      continue;
+    if (!got.contains(tensor)) continue;
     CHECK(got.info(tensor).shape == info.shape);
-    if (got.info(tensor).size() != info.size())
-      continue;
-    const double bound = !bf16                      ? kBound
-                         : sums_over_tokens(tensor) ? kBoundBf16Sums
-                                                    : kBoundBf16;
+    if (got.info(tensor).size() != info.size()) continue;
+    const double bound = !bf16 ? kBound : sums_over_tokens(tensor) ? kBoundBf16Sums : kBoundBf16;
     CHECK(error_of(got.read_f32(tensor), expected.read_f32(tensor)) <= bound);
   }
   // A gradient that transformers does not have, e.g. of a head that is tied, is
   // a mistake too.
-  if (!expected.contains("loss"))
-    return;
-  for (const auto &[tensor, info] : got.tensors()) {
+  if (!expected.contains("loss")) return;
+  for (const auto& [tensor, info] : got.tensors()) {
     INFO(name << ": " << tensor << " is not expected");
-    if (tensor.starts_with("grad."))
-      CHECK(expected.contains(tensor));
+    if (tensor.starts_with("grad.")) CHECK(expected.contains(tensor));
   }
 }
 
-void probe(const std::string &name, const std::string &output,
-           const std::string &options) {
+void probe(const std::string& name, const std::string& output, const std::string& options) {
   const std::string folder = std::string(kFolder) + "/" + name;
   // A case without labels (one token) has no loss and no gradients.
   const ft::SafetensorsFile expected(folder + "/expected.safetensors");
   const TemporaryFile log(name + ".log");
-  const std::string command =
-      quoted(binary()) + " probe " + quoted(folder) + " --tokens " +
-      quoted(folder + "/tokens.safetensors") + " --out " + quoted(output) +
-      (expected.contains("loss") ? " --gradients" : "") + options + " >" +
-      quoted(log.path()) + " 2>&1";
+  const std::string command = quoted(binary()) + " probe " + quoted(folder) + " --tokens " +
+                              quoted(folder + "/tokens.safetensors") + " --out " + quoted(output) +
+                              (expected.contains("loss") ? " --gradients" : "") + options + " >" +
+                              quoted(log.path()) + " 2>&1";
   const int status = std::system(command.c_str());
-  INFO(command << "\n"
-               << (fs::exists(log.path()) ? ft::read_text(log.path()) : ""));
+  INFO(command << "\n" << (fs::exists(log.path()) ? ft::read_text(log.path()) : ""));
   REQUIRE(status == 0);
 }
 
-} // namespace
+}  // namespace
 
 TEST_CASE("probe agrees with transformers in fp32", "[golden]") {
   const auto names = cases();
   REQUIRE(names.size() >= 20);
-  for (const auto &name : names) {
+  for (const auto& name : names) {
     DYNAMIC_SECTION(name) {
       const TemporaryFile output(name + ".safetensors");
       probe(name, output.path(), "");
@@ -155,9 +140,8 @@ TEST_CASE("probe agrees with transformers in fp32", "[golden]") {
 }
 
 TEST_CASE("probe in bf16 stays near fp32 on the same weights", "[golden]") {
-  for (const auto &name : cases()) {
-    if (!name.starts_with("bf16_"))
-      continue;
+  for (const auto& name : cases()) {
+    if (!name.starts_with("bf16_")) continue;
     DYNAMIC_SECTION(name) {
       const TemporaryFile output(name + "-bf16.safetensors");
       probe(name, output.path(), " --set train.precision=bf16");

@@ -1,4 +1,5 @@
-// Attention and AttentionGrad against the twin that forms every score; the twin's gradient against differences.
+// Attention and AttentionGrad against the twin that forms every score; the twin's gradient against
+// differences.
 #include "tests/catch.h"
 
 #include "core/ops.h"
@@ -13,9 +14,10 @@ using reference::Array;
 namespace {
 
 struct Shape {
-  int64_t B = 1, queries = 7, before = 0, heads = 2, kv_heads = 1, dim = 8;   // before: keys ahead of the queries
-  std::vector<int64_t> starts{};   // of documents, in each sequence
-  bool carried = false;            // the first document begins 7 tokens before the queries
+  int64_t B = 1, queries = 7, before = 0, heads = 2, kv_heads = 1,
+          dim = 8;                // before: keys ahead of the queries
+  std::vector<int64_t> starts{};  // of documents, in each sequence
+  bool carried = false;           // the first document begins 7 tokens before the queries
   double out_scale = 1, size = 1;
   int64_t gap = 0;
   Dtype dtype = Dtype::F32;
@@ -30,45 +32,76 @@ struct Run {
   reference::Attention twin;
 
   explicit Run(const Shape& shape)
-      : s(shape), q(T, s.heads * s.dim, s.dtype, s.gap), k(Tk, s.kv_heads * s.dim, s.dtype, s.gap), v(k), o(q),
-        dout(q), dq(q), dk(k), dv(k), lse(s.heads, T),
+      : s(shape),
+        q(T, s.heads * s.dim, s.dtype, s.gap),
+        k(Tk, s.kv_heads * s.dim, s.dtype, s.gap),
+        v(k),
+        o(q),
+        dout(q),
+        dq(q),
+        dk(k),
+        dv(k),
+        lse(s.heads, T),
         docs(reference::documents(s.B, s.queries, s.starts, s.carried)) {
     for (Array* a : {&q, &k, &v, &dout}) a->fill(random, s.size);
     // without a document that was carried over, whole sequences are one document
     if (!s.carried && s.before > 0)
       for (int64_t t = 0; t < T; ++t)
         if (docs[t] == t / s.queries * s.queries) docs[t] -= static_cast<int32_t>(s.before);
-    twin = {s.B, s.queries, keys, s.heads, s.kv_heads, s.dim, q.values, k.values, v.values, docs, scale(), s.out_scale};
+    twin = {s.B,      s.queries, keys,     s.heads, s.kv_heads, s.dim,
+            q.values, k.values,  v.values, docs,    scale(),    s.out_scale};
   }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(s.dim)); }
   void forward() {
-    cpu::run(ops::Attention{.o = o.tensor(), .lse = lse.tensor(), .q = q.tensor(), .k = k.tensor(), .v = v.tensor(),
-                            .docs = reference::docs_tensor(docs), .softmax_scale = scale(),
-                            .out_scale = static_cast<float>(s.out_scale), .heads = s.heads, .kv_heads = s.kv_heads,
-                            .sequences = s.B}, {});
+    cpu::run(ops::Attention{.o = o.tensor(),
+                            .lse = lse.tensor(),
+                            .q = q.tensor(),
+                            .k = k.tensor(),
+                            .v = v.tensor(),
+                            .docs = reference::docs_tensor(docs),
+                            .softmax_scale = scale(),
+                            .out_scale = static_cast<float>(s.out_scale),
+                            .heads = s.heads,
+                            .kv_heads = s.kv_heads,
+                            .sequences = s.B},
+             {});
   }
   void backward() {
-    cpu::run(ops::AttentionGrad{.dq = dq.tensor(), .dk = dk.tensor(), .dv = dv.tensor(), .doo = dout.tensor(),
-                                .o = o.tensor(), .lse = lse.tensor(), .q = q.tensor(), .k = k.tensor(),
-                                .v = v.tensor(), .docs = reference::docs_tensor(docs), .softmax_scale = scale(),
-                                .out_scale = static_cast<float>(s.out_scale), .heads = s.heads,
-                                .kv_heads = s.kv_heads, .sequences = s.B}, {});
+    cpu::run(ops::AttentionGrad{.dq = dq.tensor(),
+                                .dk = dk.tensor(),
+                                .dv = dv.tensor(),
+                                .doo = dout.tensor(),
+                                .o = o.tensor(),
+                                .lse = lse.tensor(),
+                                .q = q.tensor(),
+                                .k = k.tensor(),
+                                .v = v.tensor(),
+                                .docs = reference::docs_tensor(docs),
+                                .softmax_scale = scale(),
+                                .out_scale = static_cast<float>(s.out_scale),
+                                .heads = s.heads,
+                                .kv_heads = s.kv_heads,
+                                .sequences = s.B},
+             {});
   }
 };
 
 void check(const Shape& shape) {
   Run r(shape);
   const double limit = shape.dtype == Dtype::F32 ? 1e-5 : 2e-2;
-  INFO("B " << shape.B << " queries " << shape.queries << " before " << shape.before << " heads " << shape.heads << "/"
-            << shape.kv_heads << " dim " << shape.dim << " documents " << shape.starts.size());
+  INFO("B " << shape.B << " queries " << shape.queries << " before " << shape.before << " heads "
+            << shape.heads << "/" << shape.kv_heads << " dim " << shape.dim << " documents "
+            << shape.starts.size());
   r.forward();
   const reference::AttentionValues v = reference::attention(r.twin);
   CHECK(r.o.error(v.o) <= limit);
   CHECK(r.lse.error(v.lse) <= 1e-5);
   r.backward();
   const reference::AttentionGrads g = reference::attention_grad(r.twin, r.dout.values);
-  // Where one key is all a query sees, dq and dk are 0 but for rounding: hence the size of dv beside theirs.
-  const auto off = [](const Array& got, std::vector<double> want, const std::vector<double>& beside) {
+  // Where one key is all a query sees, dq and dk are 0 but for rounding: hence the size of dv
+  // beside theirs.
+  const auto off = [](const Array& got, std::vector<double> want,
+                      const std::vector<double>& beside) {
     double most = 0, size = 1e-30;
     for (size_t i = 0; i < want.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
@@ -91,8 +124,15 @@ const std::vector<std::pair<int64_t, int64_t>> kHeads{{1, 1}, {4, 2}, {6, 2}, {4
 TEST_CASE("the attention twin's gradient is that of finite differences", "[attention]") {
   for (const int64_t before : {0, 3})
     for (const bool carried : {false, true}) {
-      Run r({.B = 2, .queries = 5, .before = before, .heads = 4, .kv_heads = 2, .dim = 4, .starts = {2, 3},
-             .carried = carried, .out_scale = 0.7});
+      Run r({.B = 2,
+             .queries = 5,
+             .before = before,
+             .heads = 4,
+             .kv_heads = 2,
+             .dim = 4,
+             .starts = {2, 3},
+             .carried = carried,
+             .out_scale = 0.7});
       reference::Attention& s = r.twin;
       const reference::AttentionGrads g = reference::attention_grad(s, r.dout.values);
       const auto loss = [&] { return reference::inner(reference::attention(s).o, r.dout.values); };
@@ -103,7 +143,14 @@ TEST_CASE("the attention twin's gradient is that of finite differences", "[atten
 }
 
 TEST_CASE("attention: gradients are finite differences of the twin's value", "[attention]") {
-  Run r({.B = 2, .queries = 6, .before = 2, .heads = 4, .kv_heads = 2, .dim = 8, .starts = {4}, .carried = true,
+  Run r({.B = 2,
+         .queries = 6,
+         .before = 2,
+         .heads = 4,
+         .kv_heads = 2,
+         .dim = 8,
+         .starts = {4},
+         .carried = true,
          .out_scale = 0.6});
   r.forward(), r.backward();
   reference::Attention& s = r.twin;
@@ -121,24 +168,44 @@ TEST_CASE("attention: every length, grouping and head_dim", "[attention]") {
 }
 
 TEST_CASE("attention: sequences and documents", "[attention]") {
-  const std::vector<std::vector<int64_t>> layouts{{}, {64}, {63}, {65}, {5}, {1, 2, 3, 4}, {64, 65, 128}, {20, 129},
-                                                  {3, 31, 32, 33, 100}, {127, 128, 129}};
+  const std::vector<std::vector<int64_t>> layouts{{},
+                                                  {64},
+                                                  {63},
+                                                  {65},
+                                                  {5},
+                                                  {1, 2, 3, 4},
+                                                  {64, 65, 128},
+                                                  {20, 129},
+                                                  {3, 31, 32, 33, 100},
+                                                  {127, 128, 129}};
   for (const auto& starts : layouts)
     for (const int64_t B : {1, 3})
       for (const bool carried : {false, true})
-        check({.B = B, .queries = 130, .heads = 4, .kv_heads = 2, .dim = 16, .starts = starts, .carried = carried,
+        check({.B = B,
+               .queries = 130,
+               .heads = 4,
+               .kv_heads = 2,
+               .dim = 16,
+               .starts = starts,
+               .carried = carried,
                .out_scale = 1.5});
   std::vector<int64_t> each(130);
   for (int64_t i = 0; i < 130; ++i) each[i] = i;
-  check({.B = 2, .queries = 130, .starts = each});   // one token a document
+  check({.B = 2, .queries = 130, .starts = each});  // one token a document
 }
 
 TEST_CASE("attention: keys longer than queries", "[attention]") {
   for (const int64_t queries : {1, 2, 17, 65})
     for (const int64_t before : {1, 7, 63, 64, 130})
       for (const bool carried : {false, true})
-        check({.B = 2, .queries = queries, .before = before, .heads = 4, .kv_heads = 2, .dim = 16,
-               .starts = queries > 4 ? std::vector<int64_t>{4} : std::vector<int64_t>{}, .carried = carried,
+        check({.B = 2,
+               .queries = queries,
+               .before = before,
+               .heads = 4,
+               .kv_heads = 2,
+               .dim = 16,
+               .starts = queries > 4 ? std::vector<int64_t>{4} : std::vector<int64_t>{},
+               .carried = carried,
                .out_scale = 0.9});
 }
 
@@ -146,11 +213,19 @@ TEST_CASE("attention: column views, uneven head_dim, large scores, bf16", "[atte
   check({.B = 2, .queries = 70, .heads = 6, .kv_heads = 2, .dim = 20, .starts = {9}, .gap = 3});
   check({.queries = 40, .heads = 2, .kv_heads = 2, .dim = 5, .gap = 1});
   check({.queries = 90, .heads = 2, .kv_heads = 1, .dim = 128, .gap = 8});
-  Run large({.queries = 130, .dim = 64, .size = 8});   // scores of +-200: the maximum has to be taken out
+  Run large(
+      {.queries = 130, .dim = 64, .size = 8});  // scores of +-200: the maximum has to be taken out
   large.forward();
   CHECK(large.o.error(reference::attention(large.twin).o) < 1e-4);
   for (const int64_t L : {1, 17, 130})
-    check({.B = 2, .queries = L, .heads = 4, .kv_heads = 2, .dim = 64, .starts = {5}, .gap = 3, .dtype = Dtype::BF16});
+    check({.B = 2,
+           .queries = L,
+           .heads = 4,
+           .kv_heads = 2,
+           .dim = 64,
+           .starts = {5},
+           .gap = 3,
+           .dtype = Dtype::BF16});
 }
 
 TEST_CASE("attention: q, k, v and their gradients in one wide matrix", "[attention]") {
@@ -159,22 +234,40 @@ TEST_CASE("attention: q, k, v and their gradients in one wide matrix", "[attenti
   Array wide(T, C + 2 * K), dwide(T, C + 2 * K);
   const auto place = [&](Array& from, int64_t column) {
     for (int64_t t = 0; t < T; ++t)
-      std::memcpy(wide.memory.data() + (t * (C + 2 * K) + column) * 4, from.memory.data() + t * from.cols * 4,
-                  from.cols * 4);
+      std::memcpy(wide.memory.data() + (t * (C + 2 * K) + column) * 4,
+                  from.memory.data() + t * from.cols * 4, from.cols * 4);
   };
   place(r.q, 0), place(r.k, C), place(r.v, C + K);
   r.forward(), r.backward();
   const auto cut = [&](Array& a, int64_t from, int64_t to) { return a.tensor().columns(from, to); };
   Array o(T, C), lse(4, T);
-  cpu::run(ops::Attention{.o = o.tensor(), .lse = lse.tensor(), .q = cut(wide, 0, C), .k = cut(wide, C, C + K),
-                          .v = cut(wide, C + K, C + 2 * K), .docs = reference::docs_tensor(r.docs),
-                          .softmax_scale = r.scale(), .heads = 4, .kv_heads = 2, .sequences = 2}, {});
+  cpu::run(ops::Attention{.o = o.tensor(),
+                          .lse = lse.tensor(),
+                          .q = cut(wide, 0, C),
+                          .k = cut(wide, C, C + K),
+                          .v = cut(wide, C + K, C + 2 * K),
+                          .docs = reference::docs_tensor(r.docs),
+                          .softmax_scale = r.scale(),
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .sequences = 2},
+           {});
   CHECK(o.same_bits(r.o));
-  cpu::run(ops::AttentionGrad{.dq = cut(dwide, 0, C), .dk = cut(dwide, C, C + K), .dv = cut(dwide, C + K, C + 2 * K),
-                              .doo = r.dout.tensor(), .o = o.tensor(), .lse = lse.tensor(), .q = cut(wide, 0, C),
-                              .k = cut(wide, C, C + K), .v = cut(wide, C + K, C + 2 * K),
-                              .docs = reference::docs_tensor(r.docs), .softmax_scale = r.scale(), .heads = 4,
-                              .kv_heads = 2, .sequences = 2}, {});
+  cpu::run(ops::AttentionGrad{.dq = cut(dwide, 0, C),
+                              .dk = cut(dwide, C, C + K),
+                              .dv = cut(dwide, C + K, C + 2 * K),
+                              .doo = r.dout.tensor(),
+                              .o = o.tensor(),
+                              .lse = lse.tensor(),
+                              .q = cut(wide, 0, C),
+                              .k = cut(wide, C, C + K),
+                              .v = cut(wide, C + K, C + 2 * K),
+                              .docs = reference::docs_tensor(r.docs),
+                              .softmax_scale = r.scale(),
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .sequences = 2},
+           {});
   bool same = true;
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t c = 0; c < C; ++c) same &= dwide.at(t, c) == r.dq.at(t, c);
@@ -206,7 +299,7 @@ TEST_CASE("attention: the same bits with one thread and with several", "[attenti
 TEST_CASE("attention: a NaN among the keys shows in what reads it, and only there", "[attention]") {
   Run r({.queries = 20, .starts = {10}});
   const float nan = std::nanf("");
-  std::memcpy(r.k.memory.data() + 4 * 8 * 4, &nan, 4);   // token 4
+  std::memcpy(r.k.memory.data() + 4 * 8 * 4, &nan, 4);  // token 4
   r.forward();
   CHECK(!std::isnan(r.o.at(3, 0)));
   CHECK(std::isnan(r.o.at(4, 0)));

@@ -1,4 +1,5 @@
-// Conv1d and Conv1dGrad against the tap-by-tap twin; the twin's gradient against finite differences.
+// Conv1d and Conv1dGrad against the tap-by-tap twin; the twin's gradient against finite
+// differences.
 #include "tests/catch.h"
 
 #include "core/ops.h"
@@ -30,13 +31,31 @@ struct Run {
   reference::Conv twin;
 
   explicit Run(const Shape& shape)
-      : s(shape), x(T, C, s.dtype, s.gap), y(T, C, s.dtype, s.gap), dy(T, C, s.dtype, s.gap), dx(T, C, s.dtype, s.gap),
-        w(C, s.k), dw(C, s.k), bias(1, C), dbias(1, C), history(s.B * (s.k - 1), C, s.dtype),
-        dhistory(s.B * (s.k - 1), C), docs(reference::documents(s.B, s.L, s.starts, s.carried)) {
+      : s(shape),
+        x(T, C, s.dtype, s.gap),
+        y(T, C, s.dtype, s.gap),
+        dy(T, C, s.dtype, s.gap),
+        dx(T, C, s.dtype, s.gap),
+        w(C, s.k),
+        dw(C, s.k),
+        bias(1, C),
+        dbias(1, C),
+        history(s.B * (s.k - 1), C, s.dtype),
+        dhistory(s.B * (s.k - 1), C),
+        docs(reference::documents(s.B, s.L, s.starts, s.carried)) {
     for (Array* a : {&x, &dy, &w, &bias, &history}) a->fill(random);
     for (Array* a : {&dw, &dbias}) a->fill(random, 0);
-    twin = {s.B, s.L, C, s.k, x.values, w.values, s.bias ? bias.values : std::vector<double>{},
-            s.history ? history.values : std::vector<double>{}, docs, s.sections, {0.5, 1.25, 2}};
+    twin = {s.B,
+            s.L,
+            C,
+            s.k,
+            x.values,
+            w.values,
+            s.bias ? bias.values : std::vector<double>{},
+            s.history ? history.values : std::vector<double>{},
+            docs,
+            s.sections,
+            {0.5, 1.25, 2}};
   }
   template <class Op>
   void common(Op& op) {
@@ -45,12 +64,17 @@ struct Run {
     op.sections = s.sections, op.scales = {0.5f, 1.25f, 2.0f}, op.sequences = s.B;
   }
   void forward() {
-    ops::Conv1d op{.y = y.tensor(), .x = x.tensor(), .w = w.tensor(), .docs = reference::docs_tensor(docs)};
+    ops::Conv1d op{
+        .y = y.tensor(), .x = x.tensor(), .w = w.tensor(), .docs = reference::docs_tensor(docs)};
     common(op);
     cpu::run(op, {});
   }
   void backward(Grad grad = Grad::Accumulate) {
-    ops::Conv1dGrad op{.dx = dx.tensor(), .dw = dw.tensor(), .dy = dy.tensor(), .x = x.tensor(), .w = w.tensor(),
+    ops::Conv1dGrad op{.dx = dx.tensor(),
+                       .dw = dw.tensor(),
+                       .dy = dy.tensor(),
+                       .x = x.tensor(),
+                       .w = w.tensor(),
                        .docs = reference::docs_tensor(docs)};
     common(op);
     if (s.bias) op.dbias = Out(dbias.flat());
@@ -97,9 +121,11 @@ TEST_CASE("conv: every length and width", "[conv]") {
 }
 
 TEST_CASE("conv: documents, also of one token and at block edges", "[conv]") {
-  const std::vector<std::vector<int64_t>> layouts{{1}, {2, 3, 4}, {64}, {63, 65}, {62, 63, 64, 65, 66}, {129}};
+  const std::vector<std::vector<int64_t>> layouts{
+      {1}, {2, 3, 4}, {64}, {63, 65}, {62, 63, 64, 65, 66}, {129}};
   for (const auto& starts : layouts)
-    for (const bool carried : {false, true}) check({.B = 3, .L = 130, .starts = starts, .carried = carried});
+    for (const bool carried : {false, true})
+      check({.B = 3, .L = 130, .starts = starts, .carried = carried});
 }
 
 TEST_CASE("conv: column views, many channels and bf16", "[conv]") {
@@ -128,7 +154,8 @@ TEST_CASE("conv: parameter gradients accumulate or overwrite", "[conv]") {
   Run r({.L = 20});
   const reference::ConvGrads g = reference::conv_grad(r.twin, r.dy.values);
   r.backward(), r.backward();
-  for (int64_t i = 0; i < r.C * r.s.k; ++i) CHECK(r.dw.at(i / r.s.k, i % r.s.k) == Approx(2 * g.w[i]).margin(1e-4));
+  for (int64_t i = 0; i < r.C * r.s.k; ++i)
+    CHECK(r.dw.at(i / r.s.k, i % r.s.k) == Approx(2 * g.w[i]).margin(1e-4));
   r.backward(Grad::Overwrite);
   CHECK(r.dw.error(g.w) <= 1e-5);
   CHECK(r.dbias.error(g.bias) <= 1e-5);

@@ -18,18 +18,32 @@ struct Run {
   std::vector<int32_t> ids;
 
   Run(int64_t tokens, int64_t columns, int64_t rows, Dtype dtype, Dtype stored, int64_t gap)
-      : T(tokens), C(columns), V(rows), weight(V, C, stored), y(T, C, dtype, gap), dy(y), dweight(V, C), ids(T) {
+      : T(tokens),
+        C(columns),
+        V(rows),
+        weight(V, C, stored),
+        y(T, C, dtype, gap),
+        dy(y),
+        dweight(V, C),
+        ids(T) {
     std::mt19937_64 random(11);
     weight.fill(random), dy.fill(random), dweight.fill(random);
     for (int32_t& id : ids) id = static_cast<int32_t>(random() % static_cast<uint64_t>(V));
   }
   In tokens() { return In(Tensor(ids.data(), Dtype::I32, {T})); }
   void forward() {
-    cpu::run(ops::Embedding{.y = y.tensor(), .ids = tokens(), .weight = weight.tensor(), .scale = 5.5f}, {});
+    cpu::run(
+        ops::Embedding{.y = y.tensor(), .ids = tokens(), .weight = weight.tensor(), .scale = 5.5f},
+        {});
   }
   void backward(Grad grad, int64_t padding_id) {
-    cpu::run(ops::EmbeddingGrad{.dweight = dweight.tensor(), .dy = dy.tensor(), .ids = tokens(), .scale = 5.5f,
-                                .padding_id = padding_id, .grad = grad}, {});
+    cpu::run(ops::EmbeddingGrad{.dweight = dweight.tensor(),
+                                .dy = dy.tensor(),
+                                .ids = tokens(),
+                                .scale = 5.5f,
+                                .padding_id = padding_id,
+                                .grad = grad},
+             {});
   }
 };
 
@@ -62,7 +76,8 @@ TEST_CASE("embedding gradient: sums by id, with and without a padding row", "[em
           }
 }
 
-TEST_CASE("embedding gradient: rows without a token keep their bits or become zero", "[embedding]") {
+TEST_CASE("embedding gradient: rows without a token keep their bits or become zero",
+          "[embedding]") {
   Run r(4, 8, 7, Dtype::F32, Dtype::F32, 0);
   r.ids = {2, 2, 5, 2};
   const Array before = r.dweight;

@@ -19,17 +19,27 @@ struct Run {
   reference::CrossEntropy twin;
 
   Run(int64_t rows, int64_t vocab, int64_t columns, Dtype dtype, double z_loss, double size = 4)
-      : T(rows), V(vocab), padded(columns), logits(T, padded, dtype, 0), loss(1, T), z(1, T), inv_count(1, 1),
+      : T(rows),
+        V(vocab),
+        padded(columns),
+        logits(T, padded, dtype, 0),
+        loss(1, T),
+        z(1, T),
+        inv_count(1, 1),
         labels(T) {
     std::mt19937_64 random(21);
     logits.fill(random, size), inv_count.fill(random, 0, 0.125);
     for (int64_t t = 0; t < T; ++t)
-      labels[t] = t % 5 == 3 ? (t % 2 ? -100 : -1) : static_cast<int32_t>(random() % static_cast<uint64_t>(V));
+      labels[t] = t % 5 == 3 ? (t % 2 ? -100 : -1)
+                             : static_cast<int32_t>(random() % static_cast<uint64_t>(V));
     twin = {V, padded, logits.values, labels, z_loss, 0.125};
   }
   void run(bool gradient) {
-    ops::CrossEntropy op{.loss = loss.flat(), .z = z.flat(), .logits = InOut(logits.tensor()),
-                         .labels = Tensor(labels.data(), Dtype::I32, {T}), .vocab = V,
+    ops::CrossEntropy op{.loss = loss.flat(),
+                         .z = z.flat(),
+                         .logits = InOut(logits.tensor()),
+                         .labels = Tensor(labels.data(), Dtype::I32, {T}),
+                         .vocab = V,
                          .z_loss = static_cast<float>(twin.z_loss)};
     if (gradient) op.inv_count = In(inv_count.flat());
     cpu::run(op, {});
@@ -48,9 +58,11 @@ void check(int64_t T, int64_t V, int64_t padded, Dtype dtype, double z_loss, dou
   CHECK(r.z.error(z) <= 1e-5);
   r.run(true);
   CHECK(r.loss.error(loss) <= 1e-5);
-  std::vector<double> want(r.twin.logits.size());   // differences of one row at a time: other rows do not move
+  std::vector<double> want(
+      r.twin.logits.size());  // differences of one row at a time: other rows do not move
   for (int64_t t = 0; t < T; ++t) {
-    const std::vector<double> row(r.twin.logits.begin() + t * padded, r.twin.logits.begin() + (t + 1) * padded);
+    const std::vector<double> row(r.twin.logits.begin() + t * padded,
+                                  r.twin.logits.begin() + (t + 1) * padded);
     reference::CrossEntropy one{V, padded, row, {r.labels[t]}, z_loss, r.twin.inv_count};
     const std::vector<double> d = reference::differences(one.logits, [&] { return one.total(); });
     std::copy(d.begin(), d.end(), want.begin() + t * padded);
@@ -97,7 +109,8 @@ TEST_CASE("cross-entropy: a NaN stays visible", "[loss]") {
 TEST_CASE("cross-entropy: a large vocabulary keeps its precision", "[loss]") {
   Run r(3, 130049, 130112, Dtype::F32, 1e-4, 3);
   r.run(true);
-  for (int64_t t = 0; t < 3; ++t) CHECK(std::abs(r.loss.at(0, t) - r.twin.loss(t)) < 1e-5 * (1 + r.twin.loss(t)));
+  for (int64_t t = 0; t < 3; ++t)
+    CHECK(std::abs(r.loss.at(0, t) - r.twin.loss(t)) < 1e-5 * (1 + r.twin.loss(t)));
 }
 
 TEST_CASE("cross-entropy: the same bits with one thread and with two", "[loss]") {

@@ -20,25 +20,34 @@ TEST_CASE("the rope table is rounded once, from small to huge theta and far posi
       for (int64_t t = 0; t < positions; t += 1 + t / 64)
         for (int64_t j = 0; j < dim / 2; ++j) {
           const long double angle = reference::rope_angle(t, j, dim, theta);
-          worst = std::max<double>(worst, std::abs(table.at(t, j) - static_cast<double>(std::cos(angle))));
-          worst = std::max<double>(worst, std::abs(table.at(t, dim / 2 + j) - static_cast<double>(std::sin(angle))));
+          worst = std::max<double>(worst,
+                                   std::abs(table.at(t, j) - static_cast<double>(std::cos(angle))));
+          worst = std::max<double>(
+              worst, std::abs(table.at(t, dim / 2 + j) - static_cast<double>(std::sin(angle))));
         }
       INFO("theta " << theta << " head_dim " << dim);
-      CHECK(worst <= 3.1e-8);   // half a unit in the last place next to 1, and the angle's own rounding
+      CHECK(worst <=
+            3.1e-8);  // half a unit in the last place next to 1, and the angle's own rounding
     }
 }
 
 namespace {
 
-void check(int64_t B, int64_t L, int64_t heads, int64_t dim, bool inverse, Dtype dtype, int64_t gap, bool carried) {
+void check(int64_t B, int64_t L, int64_t heads, int64_t dim, bool inverse, Dtype dtype, int64_t gap,
+           bool carried) {
   std::mt19937_64 random(3);
   Array x(B * L, heads * dim, dtype, gap), table(B * L + 8, dim);
   x.fill(random);
   std::vector<int32_t> docs = reference::documents(B, L, {2, L / 2}, carried);
   cpu::run(ops::RopeTable{.table = table.tensor(), .theta = 1e11}, {});
-  cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = table.tensor(), .docs = reference::docs_tensor(docs),
-                     .scale = 0.35f, .inverse = inverse}, {});
-  INFO("B " << B << " L " << L << " heads " << heads << " head_dim " << dim << " inverse " << inverse);
+  cpu::run(ops::Rope{.x = InOut(x.tensor()),
+                     .table = table.tensor(),
+                     .docs = reference::docs_tensor(docs),
+                     .scale = 0.35f,
+                     .inverse = inverse},
+           {});
+  INFO("B " << B << " L " << L << " heads " << heads << " head_dim " << dim << " inverse "
+            << inverse);
   CHECK(x.error(reference::rope(x.values, heads, dim, docs, 1e11, 0.35f, inverse)) <=
         (dtype == Dtype::F32 ? 1e-6 : 1e-2));
 }
@@ -66,8 +75,12 @@ TEST_CASE("the inverse of rope is its gradient", "[rope]") {
     return reference::inner(reference::rope(x.values, 2, 8, docs, 100, 0.75, false), dy.values);
   };
   const std::vector<double> want = reference::differences(x.values, loss);
-  cpu::run(ops::Rope{.x = InOut(dy.tensor()), .table = table.tensor(), .docs = reference::docs_tensor(docs),
-                     .scale = 0.75f, .inverse = true}, {});
+  cpu::run(ops::Rope{.x = InOut(dy.tensor()),
+                     .table = table.tensor(),
+                     .docs = reference::docs_tensor(docs),
+                     .scale = 0.75f,
+                     .inverse = true},
+           {});
   CHECK(dy.error(want) < 1e-6);
 }
 
@@ -81,7 +94,10 @@ TEST_CASE("rope: the same bits with one thread and with two", "[rope]") {
     x.fill(random);
     std::vector<int32_t> docs(130, 0);
     cpu::run(ops::RopeTable{.table = table.tensor(), .theta = 1e11}, {});
-    cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = table.tensor(), .docs = reference::docs_tensor(docs)}, {});
+    cpu::run(
+        ops::Rope{
+            .x = InOut(x.tensor()), .table = table.tensor(), .docs = reference::docs_tensor(docs)},
+        {});
     results.push_back(x);
   }
   CHECK(results[0].same_bits(results[1]));
@@ -93,8 +109,11 @@ TEST_CASE("rope refuses an odd head_dim and positions outside its table", "[rope
   std::vector<int32_t> docs(4, 0);
   const Tensor d = reference::docs_tensor(docs);
   CHECK_THROWS_AS(cpu::run(ops::RopeTable{.table = odd.tensor()}, {}), Error);
-  CHECK_THROWS_AS(cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = odd.tensor(), .docs = d}, {}), Error);
-  CHECK_THROWS_AS(cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = table.tensor(), .docs = d}, {}), Error);
+  CHECK_THROWS_AS(cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = odd.tensor(), .docs = d}, {}),
+                  Error);
+  CHECK_THROWS_AS(
+      cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = table.tensor(), .docs = d}, {}), Error);
   cpu::run(ops::RopeTable{.table = whole.tensor()}, {});
-  CHECK_NOTHROW(cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = whole.tensor(), .docs = d}, {}));
+  CHECK_NOTHROW(
+      cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = whole.tensor(), .docs = d}, {}));
 }

@@ -16,9 +16,9 @@ namespace {
 
 struct Shape {
   int64_t B = 1, L = 7, H = 6, P = 4, N = 5, G = 1, chunk = 4;
-  std::vector<int64_t> starts{};   // of documents, in each sequence
-  bool carried = false;            // the first document began in an earlier slice
-  bool states = true;              // initial and final state with gradients
+  std::vector<int64_t> starts{};  // of documents, in each sequence
+  bool carried = false;           // the first document began in an earlier slice
+  bool states = true;             // initial and final state with gradients
   double low = 0, high = std::numeric_limits<double>::infinity();
   double bias = -0.5;
   int64_t gap = 0;
@@ -35,35 +35,81 @@ struct Run {
   reference::Ssd twin;
 
   explicit Run(const Shape& shape)
-      : s(shape), x(T, s.H * s.P, s.dtype, s.gap), b(T, s.G * s.N, s.dtype, s.gap), c(T, s.G * s.N, s.dtype, s.gap),
-        dt(T, s.H, s.dtype, s.gap), dy(T, s.H * s.P, s.dtype, s.gap), y(T, s.H * s.P, s.dtype, s.gap),
-        dx(T, s.H * s.P, s.dtype, s.gap), db(T, s.G * s.N, s.dtype, s.gap), dc(T, s.G * s.N, s.dtype, s.gap),
-        ddt(T, s.H, s.dtype, s.gap), bias(1, s.H), a_log(1, s.H), d(1, s.H), dbias(1, s.H), da_log(1, s.H),
-        dd(1, s.H), initial(s.B, per), dfinal(s.B, per), final(s.B, per), dinitial(s.B, per), states(s.B * chunks, per),
+      : s(shape),
+        x(T, s.H * s.P, s.dtype, s.gap),
+        b(T, s.G * s.N, s.dtype, s.gap),
+        c(T, s.G * s.N, s.dtype, s.gap),
+        dt(T, s.H, s.dtype, s.gap),
+        dy(T, s.H * s.P, s.dtype, s.gap),
+        y(T, s.H * s.P, s.dtype, s.gap),
+        dx(T, s.H * s.P, s.dtype, s.gap),
+        db(T, s.G * s.N, s.dtype, s.gap),
+        dc(T, s.G * s.N, s.dtype, s.gap),
+        ddt(T, s.H, s.dtype, s.gap),
+        bias(1, s.H),
+        a_log(1, s.H),
+        d(1, s.H),
+        dbias(1, s.H),
+        da_log(1, s.H),
+        dd(1, s.H),
+        initial(s.B, per),
+        dfinal(s.B, per),
+        final(s.B, per),
+        dinitial(s.B, per),
+        states(s.B * chunks, per),
         docs(reference::documents(s.B, s.L, s.starts, s.carried)) {
     for (Array* a : {&x, &b, &c, &dt, &dy, &d, &initial, &dfinal}) a->fill(random);
     bias.fill(random, 1, s.bias), a_log.fill(random, 0.7);
-    for (Array* a : {&dbias, &da_log, &dd}) a->fill(random, 0);   // zero: the first gradient accumulates
-    twin = {s.B, s.L, s.H, s.P, s.N, s.G, x.values, b.values, c.values, dt.values, bias.values, a_log.values,
-            d.values, s.states ? initial.values : std::vector<double>{}, docs, 1.25, s.low, s.high};
+    for (Array* a : {&dbias, &da_log, &dd})
+      a->fill(random, 0);  // zero: the first gradient accumulates
+    twin = {s.B,         s.L,
+            s.H,         s.P,
+            s.N,         s.G,
+            x.values,    b.values,
+            c.values,    dt.values,
+            bias.values, a_log.values,
+            d.values,    s.states ? initial.values : std::vector<double>{},
+            docs,        1.25,
+            s.low,       s.high};
   }
   void forward() {
-    ops::Ssd op{.y = y.tensor(), .states = states.tensor(), .x = x.tensor(), .b = b.tensor(), .c = c.tensor(),
-                .dt = dt.tensor(), .dt_bias = bias.flat(), .a_log = a_log.flat(), .d = d.flat(),
+    ops::Ssd op{.y = y.tensor(),
+                .states = states.tensor(),
+                .x = x.tensor(),
+                .b = b.tensor(),
+                .c = c.tensor(),
+                .dt = dt.tensor(),
+                .dt_bias = bias.flat(),
+                .a_log = a_log.flat(),
+                .d = d.flat(),
                 .docs = reference::docs_tensor(docs)};
     if (s.states) op.initial_state = In(initial.tensor()), op.final_state = Out(final.tensor());
-    op.dt_scale = 1.25f, op.dt_min = static_cast<float>(s.low), op.dt_max = static_cast<float>(s.high);
+    op.dt_scale = 1.25f, op.dt_min = static_cast<float>(s.low),
+    op.dt_max = static_cast<float>(s.high);
     op.sequences = s.B, op.groups = s.G, op.state = s.N, op.chunk = s.chunk;
     cpu::run(op, {});
   }
   void backward(Grad grad = Grad::Accumulate) {
-    ops::SsdGrad op{.dx = dx.tensor(), .db = db.tensor(), .dc = dc.tensor(), .ddt = ddt.tensor(),
-                    .ddt_bias = dbias.flat(), .da_log = da_log.flat(), .dd = dd.flat(), .dy = dy.tensor(),
-                    .x = x.tensor(), .b = b.tensor(), .c = c.tensor(), .dt = dt.tensor(), .dt_bias = bias.flat(),
-                    .a_log = a_log.flat(), .d = d.flat(), .states = states.tensor(),
+    ops::SsdGrad op{.dx = dx.tensor(),
+                    .db = db.tensor(),
+                    .dc = dc.tensor(),
+                    .ddt = ddt.tensor(),
+                    .ddt_bias = dbias.flat(),
+                    .da_log = da_log.flat(),
+                    .dd = dd.flat(),
+                    .dy = dy.tensor(),
+                    .x = x.tensor(),
+                    .b = b.tensor(),
+                    .c = c.tensor(),
+                    .dt = dt.tensor(),
+                    .dt_bias = bias.flat(),
+                    .a_log = a_log.flat(),
+                    .d = d.flat(),
+                    .states = states.tensor(),
                     .docs = reference::docs_tensor(docs)};
     if (s.states) op.dfinal_state = In(dfinal.tensor()), op.dinitial_state = Out(dinitial.tensor());
-    op.dt_scale = 1.25f, op.dt_min = static_cast<float>(s.low), op.dt_max = static_cast<float>(s.high);
+    op.dt_scale = 1.25f, op.dt_min = static_cast<float>(s.low),
+    op.dt_max = static_cast<float>(s.high);
     op.sequences = s.B, op.groups = s.G, op.state = s.N, op.chunk = s.chunk, op.grad = grad;
     cpu::run(op, {});
   }
@@ -72,14 +118,15 @@ struct Run {
 void check(const Shape& shape) {
   Run r(shape);
   const double limit = shape.dtype == Dtype::F32 ? 1e-5 : 2e-2;
-  INFO("B " << shape.B << " L " << shape.L << " G " << shape.G << " chunk " << shape.chunk << " P " << shape.P);
+  INFO("B " << shape.B << " L " << shape.L << " G " << shape.G << " chunk " << shape.chunk << " P "
+            << shape.P);
   r.forward();
   const reference::SsdValues v = reference::ssd(r.twin);
   CHECK(r.y.error(v.y) <= limit);
   if (shape.states) CHECK(r.final.error(v.final) <= 1e-5);
   r.backward();
-  const reference::SsdGrads g =
-      reference::ssd_grad(r.twin, r.dy.values, shape.states ? r.dfinal.values : std::vector<double>{});
+  const reference::SsdGrads g = reference::ssd_grad(
+      r.twin, r.dy.values, shape.states ? r.dfinal.values : std::vector<double>{});
   CHECK(r.dx.error(g.x) <= limit);
   CHECK(r.db.error(g.b) <= limit);
   CHECK(r.dc.error(g.c) <= limit);
@@ -122,8 +169,8 @@ TEST_CASE("ssd: every length, chunk and number of groups", "[ssd]") {
 }
 
 TEST_CASE("ssd: documents at chunk edges, inside chunks and of one token", "[ssd]") {
-  const std::vector<std::vector<int64_t>> layouts{{}, {16, 32}, {15, 17}, {5}, {7, 8, 9, 10, 40}, {16, 17, 63}, {69},
-                                                  {0, 1, 2, 64}};
+  const std::vector<std::vector<int64_t>> layouts{
+      {}, {16, 32}, {15, 17}, {5}, {7, 8, 9, 10, 40}, {16, 17, 63}, {69}, {0, 1, 2, 64}};
   for (const auto& starts : layouts)
     for (const int64_t chunk : {4, 16, 64, 128})
       for (const bool carried : {false, true})
@@ -134,20 +181,28 @@ TEST_CASE("ssd: documents at chunk edges, inside chunks and of one token", "[ssd
 TEST_CASE("ssd: without states, with limits on dt, far along softplus", "[ssd]") {
   check({.L = 40, .chunk = 16, .states = false});
   check({.B = 2, .L = 40, .chunk = 16, .carried = true, .low = 0.35, .high = 0.7});
-  check({.L = 40, .chunk = 16, .starts = {9}, .carried = true, .bias = 21});   // around and above 20
-  check({.L = 40, .chunk = 16, .carried = true, .bias = -12});                 // decays next to 1
+  check({.L = 40, .chunk = 16, .starts = {9}, .carried = true, .bias = 21});  // around and above 20
+  check({.L = 40, .chunk = 16, .carried = true, .bias = -12});                // decays next to 1
 }
 
 TEST_CASE("ssd: column views, wide heads, states and many heads", "[ssd]") {
   check({.B = 2, .L = 33, .chunk = 16, .starts = {12}, .carried = true, .gap = 3});
-  check({.L = 70, .H = 2, .P = 64, .N = 128, .chunk = 64, .starts = {30}, .carried = true, .gap = 5});
+  check(
+      {.L = 70, .H = 2, .P = 64, .N = 128, .chunk = 64, .starts = {30}, .carried = true, .gap = 5});
   check({.L = 40, .H = 9, .P = 17, .N = 33, .chunk = 32, .starts = {30}, .carried = true});
   check({.L = 40, .H = 1, .P = 1, .N = 1, .chunk = 32, .carried = true});
 }
 
 TEST_CASE("ssd: bf16", "[ssd]") {
   for (const int64_t L : {1, 7, 130})
-    check({.B = 2, .L = L, .G = 2, .chunk = 64, .starts = {5, 70}, .carried = true, .gap = 3, .dtype = Dtype::BF16});
+    check({.B = 2,
+           .L = L,
+           .G = 2,
+           .chunk = 64,
+           .starts = {5, 70},
+           .carried = true,
+           .gap = 3,
+           .dtype = Dtype::BF16});
 }
 
 TEST_CASE("ssd: the number of threads does not change a bit", "[ssd]") {
@@ -160,8 +215,8 @@ TEST_CASE("ssd: the number of threads does not change a bit", "[ssd]") {
     omp_set_num_threads(threads);
     Run many(shape);
     many.forward(), many.backward();
-    for (auto field : {&Run::y, &Run::states, &Run::final, &Run::dx, &Run::db, &Run::dc, &Run::ddt, &Run::dbias,
-                       &Run::da_log, &Run::dd, &Run::dinitial})
+    for (auto field : {&Run::y, &Run::states, &Run::final, &Run::dx, &Run::db, &Run::dc, &Run::ddt,
+                       &Run::dbias, &Run::da_log, &Run::dd, &Run::dinitial})
       CHECK((one.*field).same_bits(many.*field));
   }
   omp_set_num_threads(before);
@@ -171,7 +226,8 @@ TEST_CASE("ssd: parameter gradients accumulate or overwrite", "[ssd]") {
   Run r({.L = 20, .chunk = 16});
   const reference::SsdGrads g = reference::ssd_grad(r.twin, r.dy.values, r.dfinal.values);
   r.forward(), r.backward(), r.backward();
-  for (int64_t h = 0; h < r.s.H; ++h) CHECK(r.da_log.at(0, h) == Approx(2 * g.a_log[h]).epsilon(1e-4));
+  for (int64_t h = 0; h < r.s.H; ++h)
+    CHECK(r.da_log.at(0, h) == Approx(2 * g.a_log[h]).epsilon(1e-4));
   r.backward(Grad::Overwrite);
   CHECK(r.da_log.error(g.a_log) <= 1e-5);
   CHECK(r.dd.error(g.d) <= 1e-5);

@@ -27,8 +27,10 @@ struct Folder {
   std::string path;
   Folder() {
     static int count = 0;
-    path = broadcast_text(test::world().all(), fmt::format("{}/ft-checkpoint-{}-{}", fs::temp_directory_path().string(),
-                                                           getpid(), count++), 0);
+    path = broadcast_text(test::world().all(),
+                          fmt::format("{}/ft-checkpoint-{}-{}", fs::temp_directory_path().string(),
+                                      getpid(), count++),
+                          0);
   }
   ~Folder() {
     test::world().all().barrier().wait();
@@ -39,27 +41,33 @@ struct Folder {
 
 float element(int64_t r, int64_t c) { return static_cast<float>(r * 1000 + c) + 0.25f; }
 
-// Rows of "matrix" shared out over the ranks, each rank's in two boxes cut at column 10 that lie in a wider storage.
+// Rows of "matrix" shared out over the ranks, each rank's in two boxes cut at column 10 that lie in
+// a wider storage.
 struct Offer {
   std::vector<float> storage, vector;
   std::vector<CheckpointPiece> pieces;
   explicit Offer(const Group& group, float add = 0) {
-    const int64_t begin = kRows * group.rank() / group.size(), end = kRows * (group.rank() + 1) / group.size();
+    const int64_t begin = kRows * group.rank() / group.size(),
+                  end = kRows * (group.rank() + 1) / group.size();
     const int64_t rows = end - begin, wide = kCols + 5;
     storage.assign(static_cast<size_t>(rows * wide), -1.f);
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < kCols; ++c) storage[static_cast<size_t>(r * wide + c + 2)] = element(begin + r, c) + add;
+      for (int64_t c = 0; c < kCols; ++c)
+        storage[static_cast<size_t>(r * wide + c + 2)] = element(begin + r, c) + add;
     const Tensor all(storage.data(), Dtype::F32, {rows, wide});
-    pieces.push_back({"matrix", {kRows, kCols}, begin, 10, rows, kCols - 10, all.columns(12, kCols + 2)});
+    pieces.push_back(
+        {"matrix", {kRows, kCols}, begin, 10, rows, kCols - 10, all.columns(12, kCols + 2)});
     pieces.push_back({"matrix", {kRows, kCols}, begin, 0, rows, 10, all.columns(2, 12)});
     if (group.rank() == group.size() - 1) {
       for (int64_t i = 0; i < kOther; ++i) vector.push_back(static_cast<float>(i) + add);
-      pieces.push_back({"vector", {kOther}, 0, 0, kOther, 1, Tensor(vector.data(), Dtype::F32, {kOther})});
+      pieces.push_back(
+          {"vector", {kOther}, 0, 0, kOther, 1, Tensor(vector.data(), Dtype::F32, {kOther})});
     }
   }
 };
 
-void save(const std::string& folder, const std::string& name, float add = 0, const State& state = {{"step", "1"}}) {
+void save(const std::string& folder, const std::string& name, float add = 0,
+          const State& state = {{"step", "1"}}) {
   Group& all = test::world().all();
   const Offer offer(all, add);
   save_checkpoint(all, folder, name, offer.pieces, state);
@@ -108,20 +116,26 @@ TEST_CASE("a checkpoint saved by all ranks is read whole and in any box", "[mpi]
   CHECK_FALSE(c.contains("other"));
   c.verify();
   CHECK(whole(c));
-  std::vector<float> box(8 * 20, -7.f);   // 5 x 13 in a wider storage, across pieces of several ranks
+  std::vector<float> box(8 * 20,
+                         -7.f);  // 5 x 13 in a wider storage, across pieces of several ranks
   for (int64_t row : {0, 4, 16, 32}) {
-    c.read("matrix", row, 3, Tensor(box.data(), Dtype::F32, {8, 20}).row_range(1, 6).columns(2, 15));
+    c.read("matrix", row, 3,
+           Tensor(box.data(), Dtype::F32, {8, 20}).row_range(1, 6).columns(2, 15));
     bool right = true;
     for (int64_t r = 0; r < 5; ++r)
       for (int64_t col = 0; col < 13; ++col)
-        right = right && box[static_cast<size_t>((r + 1) * 20 + col + 2)] == element(row + r, 3 + col);
+        right =
+            right && box[static_cast<size_t>((r + 1) * 20 + col + 2)] == element(row + r, 3 + col);
     CHECK(right);
     CHECK(std::count(box.begin(), box.end(), -7.f) == 160 - 65);
   }
-  CHECK_THROWS_WITH(c.read("matrix", kRows - 1, 0, Tensor(box.data(), Dtype::F32, {2, 1})), Catch::Contains("outside"));
-  CHECK_THROWS_WITH(c.read("other", 0, 0, Tensor(box.data(), Dtype::F32, {2, 1})), Catch::Contains("other"));
+  CHECK_THROWS_WITH(c.read("matrix", kRows - 1, 0, Tensor(box.data(), Dtype::F32, {2, 1})),
+                    Catch::Contains("outside"));
+  CHECK_THROWS_WITH(c.read("other", 0, 0, Tensor(box.data(), Dtype::F32, {2, 1})),
+                    Catch::Contains("other"));
   if (test::world().all().rank() == 0)
-    for (const auto& entry : fs::directory_iterator(folder.path)) CHECK(entry.path().filename() == "step-00000001");
+    for (const auto& entry : fs::directory_iterator(folder.path))
+      CHECK(entry.path().filename() == "step-00000001");
 }
 
 TEST_CASE("saving over an existing checkpoint replaces it, a leftover is cleared", "[mpi]") {
@@ -141,7 +155,8 @@ TEST_CASE("saving over an existing checkpoint replaces it, a leftover is cleared
 TEST_CASE("damage is named, and the newest sound checkpoint is found", "[mpi]") {
   const Folder folder;
   const int ranks = test::world().all().size();
-  for (int step = 1; step <= 6; ++step) save(folder.path, fmt::format("step-{:08}", step), static_cast<float>(step));
+  for (int step = 1; step <= 6; ++step)
+    save(folder.path, fmt::format("step-{:08}", step), static_cast<float>(step));
   const auto at = [&](int step) { return fmt::format("{}/step-{:08}", folder.path, step); };
   const std::string last = detail::rank_file(ranks - 1);
   on_one_rank([&] {
@@ -153,13 +168,16 @@ TEST_CASE("damage is named, and the newest sound checkpoint is found", "[mpi]") 
   });
   CHECK_THROWS_WITH(open_and_verify(at(6)), Catch::Contains("too short") && Catch::Contains(last));
   CHECK_THROWS_WITH(open_and_verify(at(5)), Catch::Contains("missing") && Catch::Contains(last));
-  CHECK_THROWS_WITH(open_and_verify(at(4)), Catch::Contains("damaged") && Catch::Contains("vector"));
-  CHECK_THROWS_AS(whole(Checkpoint(at(4))), Error);   // reading alone finds it too
+  CHECK_THROWS_WITH(open_and_verify(at(4)),
+                    Catch::Contains("damaged") && Catch::Contains("vector"));
+  CHECK_THROWS_AS(whole(Checkpoint(at(4))), Error);  // reading alone finds it too
   CHECK_THROWS_WITH(open_and_verify(at(3)), Catch::Contains("COMPLETE"));
-  CHECK_THROWS_WITH(open_and_verify(at(2)), Catch::Contains("manifest.json") && Catch::Contains("damaged"));
+  CHECK_THROWS_WITH(open_and_verify(at(2)),
+                    Catch::Contains("manifest.json") && Catch::Contains("damaged"));
   CHECK(list_checkpoints(folder.path).size() == 5);
   std::vector<std::string> warnings;
-  const auto newest = newest_checkpoint(folder.path, [&](const std::string& text) { warnings.push_back(text); });
+  const auto newest =
+      newest_checkpoint(folder.path, [&](const std::string& text) { warnings.push_back(text); });
   CHECK(newest == at(1));
   CHECK(warnings.size() == 4);
   CHECK(whole(Checkpoint(*newest), 1));
@@ -172,11 +190,13 @@ TEST_CASE("a fault on one rank is thrown by all and leaves nothing behind", "[mp
   save(folder.path, "step-1");
   Offer offer(all);
   if (all.rank() == all.size() - 1) offer.pieces.back().rows += 1;
-  CHECK_THROWS_WITH(save_checkpoint(all, folder.path, "step-2", offer.pieces, {}), Catch::Contains("vector"));
-  const Offer gap(all);   // one rank offers less than it should: no tensor may have a hole
+  CHECK_THROWS_WITH(save_checkpoint(all, folder.path, "step-2", offer.pieces, {}),
+                    Catch::Contains("vector"));
+  const Offer gap(all);  // one rank offers less than it should: no tensor may have a hole
   auto pieces = gap.pieces;
   if (all.rank() == 0) pieces.erase(pieces.begin());
-  CHECK_THROWS_WITH(save_checkpoint(all, folder.path, "step-3", pieces, {}), Catch::Contains("matrix"));
+  CHECK_THROWS_WITH(save_checkpoint(all, folder.path, "step-3", pieces, {}),
+                    Catch::Contains("matrix"));
   pieces = gap.pieces;
   if (all.rank() == 0) pieces.push_back(pieces.front());
   CHECK_THROWS_AS(save_checkpoint(all, folder.path, "step-4", pieces, {}), Error);
@@ -194,7 +214,8 @@ TEST_CASE("retention keeps the newest ones and the multiples", "[checkpoint]") {
   fs::create_directories(folder.path + "/notes");
   const auto left = [&] {
     std::vector<std::string> names;
-    for (const auto& path : list_checkpoints(folder.path)) names.push_back(fs::path(path).filename().string());
+    for (const auto& path : list_checkpoints(folder.path))
+      names.push_back(fs::path(path).filename().string());
     return names;
   };
   CHECK(left() == std::vector<std::string>{"step-2", "step-4", "step-10", "step-20", "step-100"});
@@ -214,26 +235,51 @@ TEST_CASE("a hostile manifest is refused", "[checkpoint]") {
   save(folder.path, "step-1");
   const std::string path = folder.path + "/step-1";
   const json good = json::parse(read_text(path + "/manifest.json"));
-  const auto write = [&](const std::string& text) {   // a manifest whose COMPLETE is right
+  const auto write = [&](const std::string& text) {  // a manifest whose COMPLETE is right
     std::ofstream(path + "/manifest.json", std::ios::trunc) << text;
-    std::ofstream(path + "/COMPLETE", std::ios::trunc) << detail::hex(detail::text_hash(text)) << "\n";
+    std::ofstream(path + "/COMPLETE", std::ios::trunc)
+        << detail::hex(detail::text_hash(text)) << "\n";
   };
   write(good.dump());
   CHECK(whole(Checkpoint(path)));
   const std::string piece = "/tensors/vector/pieces/0";
   const auto big = INT64_MAX;
   const std::vector<std::pair<std::string, json>> attacks{
-      {piece + "/file", "../../../etc/passwd"}, {piece + "/file", "/etc/passwd"}, {piece + "/file", "COMPLETE"},
-      {piece + "/file", "rank-0/../x.safetensors"}, {piece + "/file", 3}, {piece + "/file", "rank-00009.safetensors"},
-      {piece + "/offset", -4}, {piece + "/offset", big}, {piece + "/offset", UINT64_MAX}, {piece + "/offset", 1.5},
-      {piece + "/start", json{-1, 0}}, {piece + "/start", json{big, 0}}, {piece + "/start", 0},
-      {piece + "/shape", json{big, 1}}, {piece + "/shape", json{0, 1}}, {piece + "/shape", json{11, 2}},
-      {piece + "/shape", json{10, 1}}, {piece + "/shape", json{-11, -1}}, {piece + "/shape", nullptr},
-      {piece + "/xxh64", "xyz"}, {piece + "/xxh64", 1}, {"/tensors/vector/shape", json{big, big, big}},
-      {"/tensors/vector/shape", json{1 << 30, 1 << 30, 1 << 30}}, {"/tensors/vector/shape", json{12}},
-      {"/tensors/vector/shape", json{-11}}, {"/tensors/vector/shape", "11"}, {"/tensors/vector/dtype", "F16"},
-      {"/tensors/vector/pieces", json::array()}, {"/tensors/vector/pieces", json::object()}, {"/tensors", 5},
-      {"/tensors", json::array()}, {"/state", 5}, {"/state", json{{"a", 1}}}, {"/format", 2}, {"/format", "1"}};
+      {piece + "/file", "../../../etc/passwd"},
+      {piece + "/file", "/etc/passwd"},
+      {piece + "/file", "COMPLETE"},
+      {piece + "/file", "rank-0/../x.safetensors"},
+      {piece + "/file", 3},
+      {piece + "/file", "rank-00009.safetensors"},
+      {piece + "/offset", -4},
+      {piece + "/offset", big},
+      {piece + "/offset", UINT64_MAX},
+      {piece + "/offset", 1.5},
+      {piece + "/start", json{-1, 0}},
+      {piece + "/start", json{big, 0}},
+      {piece + "/start", 0},
+      {piece + "/shape", json{big, 1}},
+      {piece + "/shape", json{0, 1}},
+      {piece + "/shape", json{11, 2}},
+      {piece + "/shape", json{10, 1}},
+      {piece + "/shape", json{-11, -1}},
+      {piece + "/shape", nullptr},
+      {piece + "/xxh64", "xyz"},
+      {piece + "/xxh64", 1},
+      {"/tensors/vector/shape", json{big, big, big}},
+      {"/tensors/vector/shape", json{1 << 30, 1 << 30, 1 << 30}},
+      {"/tensors/vector/shape", json{12}},
+      {"/tensors/vector/shape", json{-11}},
+      {"/tensors/vector/shape", "11"},
+      {"/tensors/vector/dtype", "F16"},
+      {"/tensors/vector/pieces", json::array()},
+      {"/tensors/vector/pieces", json::object()},
+      {"/tensors", 5},
+      {"/tensors", json::array()},
+      {"/state", 5},
+      {"/state", json{{"a", 1}}},
+      {"/format", 2},
+      {"/format", "1"}};
   for (const auto& [where, what] : attacks) {
     json bad = good;
     bad[json::json_pointer(where)] = what;
@@ -247,11 +293,11 @@ TEST_CASE("a hostile manifest is refused", "[checkpoint]") {
   }
   write(std::string(2'000'000, '['));
   CHECK_THROWS_AS(open_and_verify(path), Error);
-  json twice = good;   // the same box twice
+  json twice = good;  // the same box twice
   twice["tensors"]["vector"]["pieces"].push_back(twice["tensors"]["vector"]["pieces"][0]);
   write(twice.dump());
   CHECK_THROWS_AS(open_and_verify(path), Error);
-  write(good.dump());   // a data file that is a link to elsewhere
+  write(good.dump());  // a data file that is a link to elsewhere
   fs::rename(path + "/rank-00000.safetensors", folder.path + "/elsewhere");
   fs::create_symlink(folder.path + "/elsewhere", path + "/rank-00000.safetensors");
   CHECK_THROWS_AS(open_and_verify(path), Error);

@@ -17,9 +17,11 @@ using namespace ft;
 
 namespace {
 
-// A value that depends on rank and place, of changing size and sign, so that the order of a sum matters.
+// A value that depends on rank and place, of changing size and sign, so that the order of a sum
+// matters.
 float value(int rank, int64_t i) {
-  const auto x = static_cast<uint32_t>(i * 2654435761u + static_cast<uint32_t>(rank) * 40503u + 17u);
+  const auto x =
+      static_cast<uint32_t>(i * 2654435761u + static_cast<uint32_t>(rank) * 40503u + 17u);
   return (static_cast<float>(x % 2003) - 1001.f) * std::pow(10.f, static_cast<float>(x % 7) - 3.f);
 }
 
@@ -29,9 +31,13 @@ std::vector<float> part(int rank, int64_t n) {
   return v;
 }
 
-bool same(const void* a, const void* b, size_t bytes) { return bytes == 0 || std::memcmp(a, b, bytes) == 0; }
+bool same(const void* a, const void* b, size_t bytes) {
+  return bytes == 0 || std::memcmp(a, b, bytes) == 0;
+}
 
-Tensor tensor(std::vector<float>& v) { return Tensor(v.data(), Dtype::F32, {static_cast<int64_t>(v.size())}); }
+Tensor tensor(std::vector<float>& v) {
+  return Tensor(v.data(), Dtype::F32, {static_cast<int64_t>(v.size())});
+}
 
 std::vector<float> folded(int ranks, int64_t n) {
   std::vector<float> sum = part(0, n);
@@ -61,12 +67,14 @@ TEST_CASE("all_reduce in fp64, and Max and Min over every type", "[mpi]") {
   CHECK(all_sum(all, x) == expected);
   CHECK(all_max(all, x) == 1.0 / 3 + last);
   CHECK(all_max(all, static_cast<int64_t>(-5 - all.rank())) == -5);
-  CHECK(all_sum(all, (int64_t{1} << 60) / all.size()) == (int64_t{1} << 60) / all.size() * all.size());
+  CHECK(all_sum(all, (int64_t{1} << 60) / all.size()) ==
+        (int64_t{1} << 60) / all.size() * all.size());
 
   std::vector<int32_t> ints{all.rank(), -all.rank(), 3};
   all.all_reduce(Tensor(ints.data(), Dtype::I32, {3}), Reduce::Min).wait();
   CHECK(ints == std::vector<int32_t>{0, -last, 3});
-  std::vector<float> floats{static_cast<float>(all.rank()), -1.f, -2.f - static_cast<float>(all.rank())};
+  std::vector<float> floats{static_cast<float>(all.rank()), -1.f,
+                            -2.f - static_cast<float>(all.rank())};
   all.all_reduce(tensor(floats), Reduce::Max).wait();
   CHECK(floats == std::vector<float>{static_cast<float>(last), -1.f, -2.f});
   // A NaN anywhere shows on every rank.
@@ -112,7 +120,8 @@ TEST_CASE("send and receive round a ring, several tags under way", "[mpi]") {
   for (int tag = 2; tag >= 0; --tag) requests.push_back(all.receive(tensor(in[tag]), from, tag));
   for (int tag = 0; tag < 3; ++tag) requests.push_back(all.send(tensor(out[tag]), to, tag));
   for (Request& r : requests) r.wait();
-  for (int tag = 0; tag < 3; ++tag) CHECK(same(in[tag].data(), part(from, 100 + tag).data(), in[tag].size() * 4));
+  for (int tag = 0; tag < 3; ++tag)
+    CHECK(same(in[tag].data(), part(from, 100 + tag).data(), in[tag].size() * 4));
 }
 
 TEST_CASE("several reductions under way at once stay apart", "[mpi]") {
@@ -127,7 +136,8 @@ TEST_CASE("several reductions under way at once stay apart", "[mpi]") {
     done = true;
     for (Request& r : requests) done = r.test() && done;
   }
-  for (auto& v : data) CHECK(same(v.data(), folded(all.size(), static_cast<int64_t>(v.size())).data(), v.size() * 4));
+  for (auto& v : data)
+    CHECK(same(v.data(), folded(all.size(), static_cast<int64_t>(v.size())).data(), v.size() * 4));
 }
 
 TEST_CASE("a request that is dropped is waited for", "[mpi]") {
@@ -142,7 +152,8 @@ TEST_CASE("texts are gathered and broadcast", "[mpi]") {
   Group& all = test::world().all();
   const auto texts = gather_text(all, std::string(static_cast<size_t>(all.rank() * 10), 'x') + "ß");
   REQUIRE(static_cast<int>(texts.size()) == all.size());
-  for (int r = 0; r < all.size(); ++r) CHECK(texts[static_cast<size_t>(r)] == std::string(static_cast<size_t>(r * 10), 'x') + "ß");
+  for (int r = 0; r < all.size(); ++r)
+    CHECK(texts[static_cast<size_t>(r)] == std::string(static_cast<size_t>(r * 10), 'x') + "ß");
   const int last = all.size() - 1;
   CHECK(broadcast_text(all, all.rank() == last ? "from the last" : "", last) == "from the last");
   CHECK(broadcast_text(all, "", 0).empty());
@@ -175,9 +186,11 @@ TEST_CASE("a rank that stays away ends the wait with an error that names it", "[
   world.all().barrier().wait();
   if (world.all().rank() == 0) {
     world.set_timeout(0.3);
-    const bool here = world.local_size() == world.all().size();   // ranks of other nodes are not seen
+    const bool here =
+        world.local_size() == world.all().size();  // ranks of other nodes are not seen
     CHECK_THROWS_WITH(world.all().receive(tensor(v), last, 99).wait(),
-                      Catch::Contains("run.timeout") && Catch::Contains(here ? fmt::format("rank {}", last) : ""));
+                      Catch::Contains("run.timeout") &&
+                          Catch::Contains(here ? fmt::format("rank {}", last) : ""));
     world.set_timeout(600);
   }
   if (world.all().rank() == last) {

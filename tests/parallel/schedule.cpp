@@ -19,7 +19,8 @@ TEST_CASE("one stage alternates forward and backward", "[schedule]") {
   }
 }
 
-TEST_CASE("every stage does each micro-batch once and keeps at most stages - stage of them", "[schedule]") {
+TEST_CASE("every stage does each micro-batch once and keeps at most stages - stage of them",
+          "[schedule]") {
   for (int stages : {1, 2, 3, 4, 7})
     for (int micros : {1, 2, 3, 4, 8, 13})
       for (int stage = 0; stage < stages; ++stage) {
@@ -42,28 +43,33 @@ TEST_CASE("every stage does each micro-batch once and keeps at most stages - sta
       }
 }
 
-TEST_CASE("all stages together come to an end: no receive waits for a send that never comes", "[schedule]") {
+TEST_CASE("all stages together come to an end: no receive waits for a send that never comes",
+          "[schedule]") {
   for (int stages : {2, 3, 5})
     for (int micros : {1, 2, 5, 9}) {
       std::vector<std::vector<Action>> work;
       for (int s = 0; s < stages; ++s) work.push_back(one_f_one_b(stages, s, micros));
       std::vector<size_t> at(static_cast<size_t>(stages), 0);
-      std::map<std::tuple<int, int, int>, bool> sent;   // receiver, kind of receive, micro-batch
+      std::map<std::tuple<int, int, int>, bool> sent;  // receiver, kind of receive, micro-batch
       for (bool moved = true; moved;) {
         moved = false;
         for (int s = 0; s < stages; ++s) {
           auto& i = at[static_cast<size_t>(s)];
           if (i == work[static_cast<size_t>(s)].size()) continue;
           const Action a = work[static_cast<size_t>(s)][i];
-          if ((a.kind == Action::ReceiveActivations || a.kind == Action::ReceiveGradients) && !sent[{s, a.kind, a.micro}])
+          if ((a.kind == Action::ReceiveActivations || a.kind == Action::ReceiveGradients) &&
+              !sent[{s, a.kind, a.micro}])
             continue;
-          if (a.kind == Action::SendActivations) sent[{s + 1, Action::ReceiveActivations, a.micro}] = true;
-          if (a.kind == Action::SendGradients) sent[{s - 1, Action::ReceiveGradients, a.micro}] = true;
+          if (a.kind == Action::SendActivations)
+            sent[{s + 1, Action::ReceiveActivations, a.micro}] = true;
+          if (a.kind == Action::SendGradients)
+            sent[{s - 1, Action::ReceiveGradients, a.micro}] = true;
           ++i;
           moved = true;
         }
       }
-      for (int s = 0; s < stages; ++s) CHECK(at[static_cast<size_t>(s)] == work[static_cast<size_t>(s)].size());
+      for (int s = 0; s < stages; ++s)
+        CHECK(at[static_cast<size_t>(s)] == work[static_cast<size_t>(s)].size());
     }
 }
 
@@ -79,13 +85,13 @@ TEST_CASE("learning rate factors by hand", "[schedule]") {
   CHECK(lr_factor(s, 5000) == Approx(0.1));
   s.type = "cosine";
   CHECK(lr_factor(s, 25) == 0.25);
-  CHECK(lr_factor(s, 550) == Approx(0.55));                                // half-way: (1 + 0.1) / 2
-  CHECK(lr_factor(s, 325) == Approx(0.1 + 0.45 * (1 + std::sqrt(0.5))));   // a quarter: cos(pi / 4)
+  CHECK(lr_factor(s, 550) == Approx(0.55));                               // half-way: (1 + 0.1) / 2
+  CHECK(lr_factor(s, 325) == Approx(0.1 + 0.45 * (1 + std::sqrt(0.5))));  // a quarter: cos(pi / 4)
   CHECK(lr_factor(s, 1000) == Approx(0.1));
   s.type = "wsd", s.decay = 200, s.final_ratio = 0.01;
   CHECK(lr_factor(s, 100) == 1);
   CHECK(lr_factor(s, 800) == 1);
-  CHECK(lr_factor(s, 900) == Approx(0.1));                                 // 0.01^(1/2)
+  CHECK(lr_factor(s, 900) == Approx(0.1));  // 0.01^(1/2)
   CHECK(lr_factor(s, 1000) == Approx(0.01));
   s.decay_shape = "linear";
   CHECK(lr_factor(s, 900) == Approx(0.505));

@@ -12,14 +12,19 @@
 namespace ft::reference {
 
 struct Array {
-  std::vector<double> values;   // dense, [rows, cols]
+  std::vector<double> values;  // dense, [rows, cols]
   std::vector<std::byte> memory;
-  int64_t rows, cols, gap;      // gap: foreign columns on each side of the view
+  int64_t rows, cols, gap;  // gap: foreign columns on each side of the view
   Dtype dtype;
 
   // gap > 0 makes a column view of a wider matrix; the columns around it hold NaN.
   Array(int64_t r, int64_t c, Dtype type = Dtype::F32, int64_t g = 0)
-      : values(r * c), memory(r * (c + 2 * g) * size_of(type)), rows(r), cols(c), gap(g), dtype(type) {
+      : values(r * c),
+        memory(r * (c + 2 * g) * size_of(type)),
+        rows(r),
+        cols(c),
+        gap(g),
+        dtype(type) {
     for (int64_t i = 0; i < r * (c + 2 * g); ++i) put(i, std::nan(""));
   }
   Array& fill(std::mt19937_64& random, double scale = 1, double shift = 0) {
@@ -73,9 +78,10 @@ struct Array {
   }
 };
 
-// docs of B sequences of L tokens, documents starting at `starts` of each sequence; `carried` makes the first
-// document of every sequence begin before it.
-inline std::vector<int32_t> documents(int64_t B, int64_t L, const std::vector<int64_t>& starts, bool carried) {
+// docs of B sequences of L tokens, documents starting at `starts` of each sequence; `carried` makes
+// the first document of every sequence begin before it.
+inline std::vector<int32_t> documents(int64_t B, int64_t L, const std::vector<int64_t>& starts,
+                                      bool carried) {
   std::vector<int32_t> docs(B * L);
   for (int64_t b = 0; b < B; ++b) {
     int64_t start = carried ? -7 : 0;

@@ -1,4 +1,5 @@
-// Attention of core/ops.h and its gradient in double: every score by itself, the softmax over a full row.
+// Attention of core/ops.h and its gradient in double: every score by itself, the softmax over a
+// full row.
 #pragma once
 
 #include <algorithm>
@@ -9,13 +10,13 @@
 namespace ft::reference {
 
 struct Attention {
-  int64_t B, queries, keys, heads, kv_heads, dim;   // queries, keys: of a sequence
-  std::vector<double> q, k, v;                      // [B queries, heads dim], [B keys, kv_heads dim] twice
+  int64_t B, queries, keys, heads, kv_heads, dim;  // queries, keys: of a sequence
+  std::vector<double> q, k, v;  // [B queries, heads dim], [B keys, kv_heads dim] twice
   std::vector<int32_t> docs;
   double scale, out_scale;
 
   int64_t query(int64_t t, int64_t h) const { return (t * heads + h) * dim; }
-  int64_t key(int64_t row, int64_t h) const {   // of the key head that query head h reads
+  int64_t key(int64_t row, int64_t h) const {  // of the key head that query head h reads
     return (row * kv_heads + h / (heads / kv_heads)) * dim;
   }
   // Keys that query t sees, as rows of k.
@@ -32,7 +33,8 @@ struct AttentionRow {
   std::vector<double> weights;
   double lse;
 };
-inline AttentionRow attention_row(const Attention& s, int64_t t, int64_t h, const std::vector<int64_t>& seen) {
+inline AttentionRow attention_row(const Attention& s, int64_t t, int64_t h,
+                                  const std::vector<int64_t>& seen) {
   AttentionRow r{std::vector<double>(seen.size()), 0};
   double high = -1e300, sum = 0;
   for (size_t j = 0; j < seen.size(); ++j) {
@@ -47,7 +49,7 @@ inline AttentionRow attention_row(const Attention& s, int64_t t, int64_t h, cons
 }
 
 struct AttentionValues {
-  std::vector<double> o, lse;   // [T, heads dim], [heads, T]
+  std::vector<double> o, lse;  // [T, heads dim], [heads, T]
 };
 inline AttentionValues attention(const Attention& s) {
   const int64_t T = s.B * s.queries;
@@ -69,7 +71,8 @@ struct AttentionGrads {
   std::vector<double> q, k, v;
 };
 inline AttentionGrads attention_grad(const Attention& s, const std::vector<double>& dout) {
-  AttentionGrads g{std::vector<double>(s.q.size()), std::vector<double>(s.k.size()), std::vector<double>(s.v.size())};
+  AttentionGrads g{std::vector<double>(s.q.size()), std::vector<double>(s.k.size()),
+                   std::vector<double>(s.v.size())};
   for (int64_t t = 0; t < s.B * s.queries; ++t) {
     const auto seen = s.seen(t);
     for (int64_t h = 0; h < s.heads; ++h) {
@@ -78,7 +81,8 @@ inline AttentionGrads attention_grad(const Attention& s, const std::vector<doubl
       std::vector<double> dw(seen.size());
       double mean = 0;
       for (size_t j = 0; j < seen.size(); ++j) {
-        for (int64_t d = 0; d < s.dim; ++d) dw[j] += s.out_scale * dout[q + d] * s.v[s.key(seen[j], h) + d];
+        for (int64_t d = 0; d < s.dim; ++d)
+          dw[j] += s.out_scale * dout[q + d] * s.v[s.key(seen[j], h) + d];
         mean += r.weights[j] * dw[j];
       }
       for (size_t j = 0; j < seen.size(); ++j) {

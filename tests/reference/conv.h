@@ -10,7 +10,7 @@ namespace ft::reference {
 
 struct Conv {
   int64_t B, L, C, k;
-  std::vector<double> x, w, bias, history;   // [B L, C], [C, k], [C] or empty, [B (k-1), C] or empty
+  std::vector<double> x, w, bias, history;  // [B L, C], [C, k], [C] or empty, [B (k-1), C] or empty
   std::vector<int32_t> docs;
   std::array<int64_t, 3> sections{};
   std::array<double, 3> scales{1, 1, 1};
@@ -31,7 +31,9 @@ struct Conv {
   }
   double before(int64_t t, int64_t c) const {
     double sum = bias.empty() ? 0 : bias[c];
-    each_tap(t, c, [&](int64_t j, bool own, int64_t at) { sum += w[c * k + j] * scale(c) * (own ? x : history)[at]; });
+    each_tap(t, c, [&](int64_t j, bool own, int64_t at) {
+      sum += w[c * k + j] * scale(c) * (own ? x : history)[at];
+    });
     return sum;
   }
 };
@@ -50,8 +52,8 @@ struct ConvGrads {
   std::vector<double> x, w, bias, history;
 };
 inline ConvGrads conv_grad(const Conv& s, const std::vector<double>& dy) {
-  ConvGrads g{std::vector<double>(s.x.size()), std::vector<double>(s.w.size()), std::vector<double>(s.C),
-              std::vector<double>(s.B * (s.k - 1) * s.C)};
+  ConvGrads g{std::vector<double>(s.x.size()), std::vector<double>(s.w.size()),
+              std::vector<double>(s.C), std::vector<double>(s.B * (s.k - 1) * s.C)};
   for (int64_t t = 0; t < s.B * s.L; ++t)
     for (int64_t c = 0; c < s.C; ++c) {
       const double a = s.before(t, c), sig = 1 / (1 + std::exp(-a));

@@ -10,7 +10,7 @@ namespace ft::reference {
 
 struct CrossEntropy {
   int64_t vocab, padded;
-  std::vector<double> logits;   // [T, padded]
+  std::vector<double> logits;  // [T, padded]
   std::vector<int32_t> labels;
   double z_loss, inv_count;
 
@@ -21,11 +21,14 @@ struct CrossEntropy {
     for (int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - high);
     return high + std::log(sum);
   }
-  double loss(int64_t t) const { return labels[t] < 0 ? 0 : lse(t) - logits[t * padded + labels[t]]; }
+  double loss(int64_t t) const {
+    return labels[t] < 0 ? 0 : lse(t) - logits[t * padded + labels[t]];
+  }
   double z(int64_t t) const { return labels[t] < 0 ? 0 : lse(t) * lse(t); }
   double total() const {
     double sum = 0;
-    for (int64_t t = 0; t < static_cast<int64_t>(labels.size()); ++t) sum += loss(t) + z_loss * z(t);
+    for (int64_t t = 0; t < static_cast<int64_t>(labels.size()); ++t)
+      sum += loss(t) + z_loss * z(t);
     return inv_count * sum;
   }
 };

@@ -20,9 +20,10 @@ namespace fs = std::filesystem;
 // A folder of its own for each test process, with a token set in it.
 inline const std::string& workspace() {
   static const std::string folder = [] {
-    const std::string path = (fs::temp_directory_path() / fmt::format("ft-train-{}", ::getpid())).string();
+    const std::string path =
+        (fs::temp_directory_path() / fmt::format("ft-train-{}", ::getpid())).string();
     fs::create_directories(path);
-    for (int d = 0; d < 40; ++d) {   // documents of many lengths
+    for (int d = 0; d < 40; ++d) {  // documents of many lengths
       std::string text;
       for (int i = 0; i < 20 + 37 * d % 400; ++i) text += static_cast<char>('a' + (i * i + d) % 23);
       write_text(fmt::format("{}/text/{:02}.txt", path, d), text);
@@ -47,9 +48,12 @@ inline std::string binary() {
 // train with these overrides on so many ranks; the run's folder is workspace()/name/t.
 inline int train(const std::string& name, int ranks, const std::string& sets) {
   const std::string& w = workspace();
-  if (!fs::exists(w + "/set.idx")) FT_CHECK(shell(binary() + " tokenize " + w + "/text --out " + w + "/set", "tokenize") == 0, "tokenize failed");
+  if (!fs::exists(w + "/set.idx"))
+    FT_CHECK(shell(binary() + " tokenize " + w + "/text --out " + w + "/set", "tokenize") == 0,
+             "tokenize failed");
   const std::string launcher =
-      ranks > 1 ? fmt::format("mpirun --oversubscribe --bind-to none -n {} ", ranks) : std::string();
+      ranks > 1 ? fmt::format("mpirun --oversubscribe --bind-to none -n {} ", ranks)
+                : std::string();
   std::string all = "--set run.directory=" + w + "/" + name;
   all += fmt::format(" --set data.train.0.path={}/set --set data.train.0.name=set", w);
   for (size_t at = 0; at < sets.size();) {
@@ -62,8 +66,8 @@ inline int train(const std::string& name, int ranks, const std::string& sets) {
 
 // All parameters and moments of a run's checkpoint, one after another.
 inline std::vector<float> parameters(const std::string& name, int step) {
-  const SafetensorsFile file(
-      fmt::format("{}/{}/t/checkpoints/step-{:08}/rank-00000.safetensors", workspace(), name, step));
+  const SafetensorsFile file(fmt::format("{}/{}/t/checkpoints/step-{:08}/rank-00000.safetensors",
+                                         workspace(), name, step));
   std::vector<float> all;
   for (const auto& [tensor, info] : file.tensors()) {
     if (tensor.rfind("optimizer.", 0) == 0) continue;
