@@ -68,6 +68,10 @@ class Model {
   const std::string& pattern() const { return pattern_; }
   const MicroInputs& inputs(int64_t slot) const { return slots_[slot].inputs; }
   Tensor loss_sum() const { return loss_sum_; }  // [1] f64: sum of cross-entropies
+  // [T] f32: each token's cross-entropy as the last loss() or backward() left it; 0 where ignored.
+  Tensor token_losses(const Extent& extent) const {
+    return losses_.view({losses_.size()}).row_range(0, extent.tokens());
+  }
   Tensor z_sum() const { return z_sum_; }        // [1] f64: sum of squared log-normalisers
   Tensor inv_count() const {
     return inv_count_;
