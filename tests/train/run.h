@@ -4,12 +4,14 @@
 #include "core/check.h"
 #include "core/file.h"
 #include "core/safetensors.h"
+#include "parallel/checkpoint.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,35 +47,52 @@ inline std::string binary() {
   return path;
 }
 
-// train with these overrides on so many ranks; the run's folder is workspace()/name/t.
-inline int train(const std::string& name, int ranks, const std::string& sets) {
-  const std::string& w = workspace();
-  if (!fs::exists(w + "/set.idx"))
-    FT_CHECK(shell(binary() + " tokenize " + w + "/text --out " + w + "/set", "tokenize") == 0,
-             "tokenize failed");
+// train CONFIG on so many ranks; the run's folder is workspace()/name/t, its output
+// workspace()/name.log.
+inline int run_config(const std::string& name, int ranks, const std::string& config,
+                      const std::string& options = "") {
   const std::string launcher =
       ranks > 1 ? fmt::format("mpirun --oversubscribe --bind-to none -n {} ", ranks)
                 : std::string();
-  std::string all = "--set run.directory=" + w + "/" + name;
-  all += fmt::format(" --set data.train.0.path={}/set --set data.train.0.name=set", w);
-  for (size_t at = 0; at < sets.size();) {
-    const size_t end = std::min(sets.find(' ', at), sets.size());
-    all += " --set " + sets.substr(at, end - at);
-    at = end + 1;
-  }
-  return shell(launcher + binary() + " train tests/train/tiny.yaml " + all, name + ".log");
+  return shell(fmt::format("{}{} train {} --set run.directory={}/{} {}", launcher, binary(), config,
+                           workspace(), name, options),
+               name + ".log");
 }
 
-// All parameters and moments of a run's checkpoint, one after another.
-inline std::vector<float> parameters(const std::string& name, int step) {
-  const SafetensorsFile file(fmt::format("{}/{}/t/checkpoints/step-{:08}/rank-00000.safetensors",
-                                         workspace(), name, step));
-  std::vector<float> all;
-  for (const auto& [tensor, info] : file.tensors()) {
-    if (tensor.rfind("optimizer.", 0) == 0) continue;
-    const auto values = file.read_f32(tensor);
-    all.insert(all.end(), values.begin(), values.end());
+// The tiny model with these settings ("a.b=1 c.d=2") over tiny.yaml.
+inline int train(const std::string& name, int ranks, const std::string& sets) {
+  const std::string set = workspace() + "/set";
+  if (!fs::exists(set + ".idx"))
+    FT_CHECK(shell(binary() + " tokenize " + workspace() + "/text --out " + set, "tokenize") == 0,
+             "tokenize failed");
+  std::string options = fmt::format("--set data.train.0.path={} --set data.train.0.name=set", set);
+  for (size_t at = 0; at < sets.size();) {
+    const size_t end = std::min(sets.find(' ', at), sets.size());
+    options += " --set " + sets.substr(at, end - at);
+    at = end + 1;
   }
+  return run_config(name, ranks, "tests/train/tiny.yaml", options);
+}
+
+inline std::string checkpoint_path(const std::string& name, int64_t step) {
+  return fmt::format("{}/{}/t/checkpoints/step-{:08}", workspace(), name, step);
+}
+
+inline std::vector<float> read_tensor(const Checkpoint& checkpoint, const std::string& name) {
+  const auto shape = checkpoint.shape(name);
+  int64_t cols = 1;
+  for (size_t i = 1; i < shape.size(); ++i) cols *= shape[i];
+  std::vector<float> values(static_cast<size_t>(shape[0] * cols));
+  checkpoint.read(name, 0, 0, Tensor(values.data(), Dtype::F32, {shape[0], cols}));
+  return values;
+}
+
+// What a run's checkpoint holds, by name: weights and moments.
+inline std::map<std::string, std::vector<float>> tensors(const std::string& name, int64_t step) {
+  const Checkpoint checkpoint(checkpoint_path(name, step));
+  std::map<std::string, std::vector<float>> all;
+  for (const std::string& tensor : checkpoint.names())
+    all[tensor] = read_tensor(checkpoint, tensor);
   return all;
 }
 
