@@ -31,7 +31,7 @@ void write_set(const std::string& prefix, const std::vector<std::vector<int32_t>
 
 // A set whose sample i, in the order of its first epoch, is row i of the golden tokens: each row is
 // a document of the sequence's length, at the place where the order looks for it.
-std::string make_set() {
+std::string golden_set() {
   const std::string prefix = workspace() + "/adamw";
   const std::vector<int64_t> ids =
       SafetensorsFile(kGolden + "/steps.safetensors").read_i64("input_ids");
@@ -87,7 +87,7 @@ double difference(const std::vector<float>& a, const std::vector<float>& b,
 
 TEST_CASE("train: ten AdamW steps follow torch's on transformers' model", "[adamw]") {
   const auto [ranks, micro_batch] = GENERATE(table<int, int64_t>({{1, 4}, {1, 1}, {2, 2}}));
-  const std::string set = make_set(), name = fmt::format("adamw-{}-{}", ranks, micro_batch);
+  const std::string set = golden_set(), name = fmt::format("adamw-{}-{}", ranks, micro_batch);
   const std::string config = workspace() + "/" + name + ".yaml";
   write_config(config, set, micro_batch);
   INFO(name);

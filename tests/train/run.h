@@ -59,13 +59,19 @@ inline int run_config(const std::string& name, int ranks, const std::string& con
                name + ".log");
 }
 
-// The tiny model with these settings ("a.b=1 c.d=2") over tiny.yaml.
-inline int train(const std::string& name, int ranks, const std::string& sets) {
+// The prefix of the workspace's text as tokens.
+inline std::string make_set() {
   const std::string set = workspace() + "/set";
   if (!fs::exists(set + ".idx"))
     FT_CHECK(shell(binary() + " tokenize " + workspace() + "/text --out " + set, "tokenize") == 0,
              "tokenize failed");
-  std::string options = fmt::format("--set data.train.0.path={} --set data.train.0.name=set", set);
+  return set;
+}
+
+// The tiny model with these settings ("a.b=1 c.d=2") over tiny.yaml.
+inline int train(const std::string& name, int ranks, const std::string& sets) {
+  std::string options =
+      fmt::format("--set data.train.0.path={} --set data.train.0.name=set", make_set());
   for (size_t at = 0; at < sets.size();) {
     const size_t end = std::min(sets.find(' ', at), sets.size());
     options += " --set " + sets.substr(at, end - at);

@@ -1,0 +1,198 @@
+// The whole model, every symbol of the layer pattern and every optional part: gradients against
+// finite differences of the loss, the same bits under every recompute policy, and a step's memory.
+#include "app/engine.h"
+#include "core/rng.h"
+#include "tests/catch.h"
+
+#include <cmath>
+
+using namespace ft;
+
+namespace {
+
+ModelConfig tiny(const std::string& pattern, int64_t layers) {
+  ModelConfig m;
+  m.vocab_size = 37, m.hidden_size = 16, m.intermediate_size = 24, m.num_hidden_layers = layers;
+  m.num_attention_heads = 4, m.num_key_value_heads = 2, m.head_dim = 6;
+  m.mamba_d_ssm = 24, m.mamba_n_heads = 4, m.mamba_n_groups = 2, m.mamba_d_state = 5;
+  m.mamba_chunk_size = 4, m.mamba_rms_norm = true, m.mamba_norm_before_gate = false;
+  m.attention_bias = m.mlp_bias = m.projectors_bias = m.mamba_proj_bias = true;
+  m.initializer_range = 0.3, m.layer_pattern = pattern, m.pad_token_id = std::nullopt;
+  m.embedding_multiplier = 1.7, m.lm_head_multiplier = 0.6, m.key_multiplier = 0.8;
+  m.attention_in_multiplier = 1.3, m.attention_out_multiplier = 0.7;
+  m.ssm_in_multiplier = 1.1, m.ssm_out_multiplier = 0.9;
+  m.mlp_multipliers = {0.9, 1.2}, m.ssm_multipliers = {0.8, 1.1, 0.7, 1.2, 0.9};
+  m.finish();
+  return m;
+}
+
+constexpr Extent kExtent{2, 11};
+
+// Two rows, the first of three documents.
+Batch batch() {
+  std::vector<int64_t> ids, documents;
+  for (int64_t i = 0; i < kExtent.tokens(); ++i) {
+    ids.push_back((i * i + 5 * i) % 37);
+    documents.push_back(i < 3 ? 0 : i < 4 ? 1 : 2);
+  }
+  return make_batch(kExtent.sequences, kExtent.length, ids, documents, {});
+}
+
+struct Run {
+  std::unique_ptr<Device> device = cpu::open_device(2);
+  Engine engine;
+  Batch input = batch();
+  double z_loss;
+
+  Run(const ModelConfig& model, Recompute recompute, float z = 0)
+      : engine(*device, {.model = model,
+                         .precision = {},
+                         .plan = {.largest = kExtent,
+                                  .recompute = recompute,
+                                  .positions = kExtent.length,
+                                  .z_loss = z,
+                                  .training = true}}),
+        z_loss(z) {
+    engine.store().initialise(7);
+    // Values that start at 0 or 1 would hide faults in what multiplies them.
+    engine.store().for_pieces([&](Param& p, Piece& piece) {
+      const Tensor t = box(p.master, piece);
+      for (int64_t r = 0; r < piece.rows; ++r)
+        for (int64_t c = 0; c < piece.cols; ++c)
+          t.f32()[r * t.stride[0] + c] += static_cast<float>(
+              0.1 * random_normal(11, Purpose::Test,
+                                  name_hash(piece.label().data(), piece.label().size()),
+                                  static_cast<uint64_t>(r * piece.cols + c)));
+    });
+    engine.set_inv_count(static_cast<double>(input.valid));
+  }
+
+  double loss() {
+    Ctx c = engine.context();
+    const Extent e = engine.feed(0, input);
+    engine.model().forward(c, 0, e);
+    engine.model().loss(c, 0, e, Grad::Overwrite);
+    const double sum =
+        engine.read(engine.model().loss_sum()) + z_loss * engine.read(engine.model().z_sum());
+    return sum / static_cast<double>(input.valid);
+  }
+  void backward() {
+    Ctx c = engine.context();
+    const Extent e = engine.feed(0, input);
+    engine.model().forward(c, 0, e);
+    engine.model().backward(c, 0, e);
+  }
+  std::vector<float> gradients() {
+    std::vector<float> all;
+    engine.store().for_pieces([&](Param& p, Piece& piece) {
+      const Tensor g = box(p.grad, piece);
+      for (int64_t r = 0; r < piece.rows; ++r)
+        all.insert(all.end(), g.f32() + r * g.stride[0], g.f32() + r * g.stride[0] + piece.cols);
+    });
+    return all;
+  }
+};
+
+// The slope of the loss along a random direction of one piece: from its gradient, and by
+// differences.
+std::pair<double, double> slopes(Run& run, const Param& p, const Piece& piece) {
+  const Tensor w = box(p.master, piece), g = box(p.grad, piece);
+  std::vector<float> start, direction;
+  double norm = 0;
+  for (int64_t i = 0; i < piece.size(); ++i) {
+    direction.push_back(static_cast<float>(
+        random_normal(3, Purpose::Test, name_hash(piece.label().data(), piece.label().size()),
+                      static_cast<uint64_t>(i))));
+    norm += static_cast<double>(direction.back()) * direction.back();
+  }
+  double by_gradient = 0;
+  for (int64_t i = 0; i < piece.size(); ++i) {
+    const int64_t r = i / piece.cols, c = i % piece.cols;
+    direction[static_cast<size_t>(i)] /= static_cast<float>(std::sqrt(norm));
+    start.push_back(w.f32()[r * w.stride[0] + c]);
+    by_gradient +=
+        static_cast<double>(g.f32()[r * g.stride[0] + c]) * direction[static_cast<size_t>(i)];
+  }
+  const auto loss_at = [&](double step) {
+    for (int64_t i = 0; i < piece.size(); ++i)
+      w.f32()[i / piece.cols * w.stride[0] + i % piece.cols] =
+          start[static_cast<size_t>(i)] +
+          static_cast<float>(step) * direction[static_cast<size_t>(i)];
+    return run.loss();
+  };
+  // Fourth order: the step can be long enough for fp32.
+  constexpr double kStep = 0.02;
+  const double by_difference =
+      (8 * (loss_at(kStep) - loss_at(-kStep)) - loss_at(2 * kStep) + loss_at(-2 * kStep)) /
+      (12 * kStep);
+  loss_at(0);
+  return {by_gradient, by_difference};
+}
+
+}  // namespace
+
+TEST_CASE("model: gradients are finite differences of the loss, for every symbol", "[model]") {
+  const auto [pattern, layers] =
+      GENERATE(table<std::string, int64_t>({{"P", 1}, {"M", 1}, {"A", 1}, {"F", 1}, {"PMAF", 4}}));
+  const bool tied = GENERATE(false, true);
+  ModelConfig model = tiny(pattern, layers);
+  model.tie_word_embeddings = tied;
+  INFO(pattern << (tied ? " tied" : ""));
+  Run run(model, Recompute::None, tied ? 0.05f : 0.0f);
+  run.backward();
+  int pieces = 0;
+  run.engine.store().for_pieces([&](Param& p, Piece& piece) {
+    const auto [gradient, difference] = slopes(run, p, piece);
+    INFO(piece.label());
+    CHECK(gradient == Approx(difference).epsilon(5e-3).margin(3e-5));
+    ++pieces;
+  });
+  CHECK(pieces > 8);
+}
+
+TEST_CASE("model: gradients have the same bits under every recompute policy", "[model]") {
+  const ModelConfig model = tiny("PMAFP", 5);
+  std::vector<float> reference;
+  for (const Recompute policy : {Recompute::None, Recompute::Selective, Recompute::Full}) {
+    Run run(model, policy);
+    run.backward();
+    const auto gradients = run.gradients();
+    if (reference.empty()) reference = gradients;
+    CHECK(gradients == reference);
+  }
+}
+
+TEST_CASE("model: accumulation adds, overwriting forgets", "[model]") {
+  Run run(tiny("PF", 2), Recompute::None);
+  run.backward();
+  const auto once = run.gradients();
+  run.backward();
+  CHECK(run.gradients() == once);
+  Ctx c = run.engine.context();
+  c.grad = Grad::Accumulate;
+  run.engine.model().forward(c, 0, kExtent);
+  run.engine.model().backward(c, 0, kExtent);
+  const auto twice = run.gradients();
+  for (size_t i = 0; i < once.size(); ++i)
+    REQUIRE(twice[i] == Approx(2 * once[i]).epsilon(1e-5).margin(1e-7));
+}
+
+TEST_CASE("model: a plan counts what a run takes", "[model]") {
+  const ModelConfig model = tiny("PMAF", 4);
+  Run run(model, Recompute::Selective);
+  Engine planned(*run.device, {.model = model,
+                               .precision = {},
+                               .plan = {.largest = kExtent,
+                                        .recompute = Recompute::Selective,
+                                        .positions = kExtent.length,
+                                        .training = true},
+                               .is_virtual = true});
+  CHECK(planned.memory().ledger() == run.engine.memory().ledger());
+  Ctx c = run.engine.context();
+  run.engine.feed(0, run.input);
+  run.engine.model().forward(c, 0, kExtent);
+  run.engine.model().backward(c, 0, kExtent);
+  const Tally tally = planned.count(true);
+  CHECK(c.tally.flops == tally.flops);
+  CHECK(c.tally.ops == tally.ops);
+}
