@@ -61,22 +61,32 @@ list_files() {
   if [[ -n $found ]]; then echo "$found"; else unpack_manual; fi
 }
 
-# Links to the files under $data/text: every 20th, or the last of fewer, is for validation.
+# Cuts the files into documents of about 2 kB, at empty lines where there are some: a batch takes the
+# tokens of a source in the order of its shuffled documents, and whole manuals would be too long to mix.
+# Every 20th file is for validation; of fewer files, every 20th document and the last. Names begin with
+# the piece, so that the first validation samples come from many files.
 split() {
-  local files=("$@") count=$# i part
+  local files=("$@") count=$# i part documents
   rm -rf "$data/text"
   mkdir -p "$data/text/train" "$data/text/validation"
-  if ((count == 1)); then
-    local bytes
-    bytes=$(stat -L -c %s "${files[0]}")
-    head -c $((bytes - bytes / 20)) "${files[0]}" >"$data/text/train/text"
-    tail -c $((bytes / 20)) "${files[0]}" >"$data/text/validation/text"
-    return
-  fi
   for ((i = 0; i < count; ++i)); do
     part=train
-    if ((i % 20 == 19 || (count < 20 && i == count - 1))); then part=validation; fi
-    ln -s "${files[i]}" "$data/text/$part/$(printf %07d "$i")-${files[i]##*/}"
+    if ((i % 20 == 19)); then part=validation; fi
+    LC_ALL=C awk -v folder="$data/text/$part" -v file="$i" '
+      function name() { return sprintf("%s/%06d-%07d", folder, piece, file) }
+      { print >name(); bytes += length($0) + 1 }
+      (bytes > 2000 && $0 ~ /^[[:space:]]*$/) || bytes > 8000 { close(name()); ++piece; bytes = 0 }
+    ' "${files[i]}"
+  done
+  if ((count >= 20)); then return; fi
+  documents=("$data/text/train"/*)
+  count=${#documents[@]}
+  if ((count < 2)); then
+    echo "quickstart: the text is too short to train on; name a folder with some 100 kB at least" >&2
+    exit 1
+  fi
+  for ((i = 0; i < count; ++i)); do
+    if ((i % 20 == 19 || i == count - 1)); then mv "${documents[i]}" "$data/text/validation/"; fi
   done
 }
 
