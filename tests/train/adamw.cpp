@@ -112,6 +112,6 @@ TEST_CASE("train: ten AdamW steps follow torch's on transformers' model", "[adam
     const auto got = nlohmann::json::parse(line);
     const double loss = recipe["losses"][step], norm = recipe["gradient_norms"][step];
     CHECK(got["loss"].get<double>() == Approx(loss).epsilon(1e-6));
-    CHECK(got["grad_norm"].get<double>() == Approx(norm).epsilon(1e-5));
+    CHECK(got["grad_norm"].get<double>() == Approx(norm).epsilon(5e-5));
   }
 }
