@@ -2,13 +2,15 @@
 
 #include "core/rng.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ft {
 
 namespace {
 
-constexpr int64_t kAlign = 32;  // elements between parameters in a flat buffer
+constexpr int64_t kAlign = 32;                 // elements between parameters in a flat buffer
+constexpr int64_t kBucket = int64_t{1} << 22;  // elements reduced at once over ranks
 int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
@@ -167,9 +169,18 @@ void Store::refresh_compute(Ctx& c) {
       c(ops::Copy{.y = p->value, .x = p->master});
 }
 
+// In buckets, one under way while the next starts: what a group needs for its parts stays small.
 void Store::reduce_gradients(Group& data) {
   if (data.size() == 1) return;
-  data.all_reduce(grads_, Reduce::Sum).wait();
+  const int64_t n = grads_.size();
+  Request before;
+  for (int64_t begin = 0; begin < n; begin += kBucket) {
+    Request next =
+        data.all_reduce(grads_.row_range(begin, std::min(n, begin + kBucket)), Reduce::Sum);
+    before.wait();
+    before = std::move(next);
+  }
+  before.wait();
 }
 
 void Store::gradient_norm(Ctx& c) {

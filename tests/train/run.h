@@ -19,20 +19,27 @@ namespace ft::test {
 
 namespace fs = std::filesystem;
 
-// A folder of its own for each test process, with a token set in it.
+// A folder of its own for each test process, with a text in it; removed at the end.
 inline const std::string& workspace() {
-  static const std::string folder = [] {
-    const std::string path =
+  struct Folder {
+    std::string path =
         (fs::temp_directory_path() / fmt::format("ft-train-{}", ::getpid())).string();
-    fs::create_directories(path);
-    for (int d = 0; d < 40; ++d) {  // documents of many lengths
-      std::string text;
-      for (int i = 0; i < 20 + 37 * d % 400; ++i) text += static_cast<char>('a' + (i * i + d) % 23);
-      write_text(fmt::format("{}/text/{:02}.txt", path, d), text);
+    Folder() {
+      fs::create_directories(path + "/text");
+      for (int d = 0; d < 40; ++d) {  // documents of many lengths
+        std::string text;
+        for (int i = 0; i < 20 + 37 * d % 400; ++i)
+          text += static_cast<char>('a' + (i * i + d) % 23);
+        write_text(fmt::format("{}/text/{:02}.txt", path, d), text);
+      }
     }
-    return path;
-  }();
-  return folder;
+    ~Folder() {
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+    }
+  };
+  static const Folder folder;
+  return folder.path;
 }
 
 // Exit code of a command; its output goes to LOG in the workspace.
