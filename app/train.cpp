@@ -50,6 +50,7 @@ class Loop {
 
   int run() {
     install_stop_signals();
+    if (config_.validate.at_start && trainer_.steps_done() == 0) validate(0, false);
     while (trainer_.steps_done() < trainer_.steps_total()) {
       StepRecord r = trainer_.step();
       report(r);
