@@ -9,13 +9,6 @@
 
 namespace ft {
 
-Config resolve(Config config) {
-  // Activations of the sizes that fit a CPU's memory are kept; recompute is asked for by name.
-  if (config.train.recompute == "auto") config.train.recompute = "none";
-  if (config.train.residual.empty()) config.train.residual = config.train.precision;
-  return config;
-}
-
 Engine::Options engine_options(const Config& config, bool is_virtual) {
   return {.model = config.model,
           .precision = precision_of(config.train),

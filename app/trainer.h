@@ -16,8 +16,6 @@
 namespace ft {
 
 Engine::Options engine_options(const Config& config, bool is_virtual);
-Config resolve(
-    Config config);  // "auto" settings decided from the configuration alone, equal on all ranks
 
 class Trainer {
  public:
