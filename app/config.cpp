@@ -286,8 +286,8 @@ Config load_config(const std::string& path, const std::vector<std::string>& sets
 
 Config parse_config(const std::string& text, const std::string& where) {
   OptionNode root = OptionNode::parse(text, where);
-  root.set("model.init_from=");  // all fields are written out: the folder the weights once came
-                                 // from may be gone
+  // All fields are written out: the folder the weights once came from may be gone.
+  if (root.at("model").is_map()) root.set("model.init_from=");
   return read_config(root, true);
 }
 
