@@ -20,7 +20,10 @@ int train(World& world, const TrainOptions& options);
 struct PlanOptions {
   std::string config;
   std::vector<std::string> sets;
-  int world = 0;  // ranks; 0: as few as the layout needs
+  int world = 0;          // ranks; 0: as few as the layout needs
+  double memory = 0;      // GiB a rank may take: exit code 2 where that is too little; 0: not asked
+  bool schedule = false;  // also a table of learning rate, weight decay and batch
+  bool multipliers = false;  // the closed-form multipliers of this shape alone
 };
 int plan(const PlanOptions& options);
 

@@ -1,8 +1,12 @@
 #include "app/config.h"
 
 #include "core/options.h"
+#include "core/param_class.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
+#include <set>
 
 namespace ft {
 
@@ -11,7 +15,7 @@ namespace fs = std::filesystem;
 namespace {
 constexpr Range kCount{0, 9e18};
 constexpr Range kPositive{1, 9e18};
-constexpr Range kNotNegative{0, 1e300};
+constexpr Range kNotNegative{0, std::numeric_limits<double>::max()};
 }  // namespace
 
 template <class V>
@@ -44,7 +48,7 @@ void describe(V& v, DataSource& c) {
 }
 template <class V>
 void describe(V& v, DataConfig& c) {
-  v("sequence_length", c.sequence_length, "tokens of a sample", kCount);
+  v("sequence_length", c.sequence_length, "tokens of a sample", Range{0, 1e9});
   v("train", c.train, "sources, with weights");
   v("validation", c.validation, "validation sets");
   v("isolate_documents", c.isolate_documents,
@@ -54,8 +58,9 @@ void describe(V& v, DataConfig& c) {
 template <class V>
 void describe(V& v, TrainConfig& c) {
   v("tokens", c.tokens, "tokens to train on", kCount);
-  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks", kPositive);
-  v("micro_batch", c.micro_batch, "sequences a rank computes at once", kPositive);
+  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks",
+    Range{1, 1e9});
+  v("micro_batch", c.micro_batch, "sequences a rank computes at once", Range{1, 1e9});
   v("precision", c.precision, "of matrices and activations", Choices{{"fp32", "bf16"}});
   v("residual", c.residual, "of the residual stream; empty: as precision",
     Choices{{"", "fp32", "bf16"}});
@@ -66,34 +71,72 @@ void describe(V& v, TrainConfig& c) {
 }
 template <class V>
 void describe(V& v, OptimizerGroup& c) {
-  v("match", c.match, "names of tensors; * stands for any text");
-  v("lr_multiplier", c.lr_multiplier, "factor of the learning rate");
-  v("weight_decay", c.weight_decay, "weight decay of these");
+  v("match", c.match,
+    "names of tensors, * stands for any text: \"*.mamba.dt_bias\", \"*.in_proj.weight[dt]\"");
+  v("class", c.parameters,
+    "class of parameters, * stands for any text (\"in_proj_*\"): " +
+        fmt::format("{}", fmt::join(parameter_classes(), ", ")) + "; given with match: both hold");
+  v("lr_multiplier", c.lr_multiplier, "factor of the learning rate", kNotNegative);
+  v("weight_decay", c.weight_decay, "weight decay of these", kNotNegative);
+  v("weight_decay_multiplier", c.weight_decay_multiplier,
+    "weight decay of these as a multiple of optimizer.weight_decay, vectors and conv taps too",
+    kNotNegative);
 }
 template <class V>
 void describe(V& v, OptimizerConfig& c) {
   v("type", c.type, "optimizer", Choices{{"adamw"}});
   v("lr", c.lr, "peak learning rate", kNotNegative);
-  v("betas", c.betas, "decay of the two moments");
+  v("betas", c.betas, "decay of the two moments", Range{0, 1, false, true});
   v("eps", c.eps, "AdamW's epsilon", kNotNegative);
   v("weight_decay", c.weight_decay,
     "of matrices; vectors and conv taps have none unless a group says so", kNotNegative);
   v("clip", c.clip, "largest global gradient norm; 0: no clipping", kNotNegative);
   v("state", c.state, "precision of the moments", Choices{{"fp32"}});
-  v("groups", c.groups, "overrides by name; the last match wins");
+  v("groups", c.groups, "overrides by name or class, applied in order: the last match wins");
+}
+template <class V>
+void describe(V& v, WeightDecayConfig& c) {
+  v("type", c.type,
+    "factor of the weight decay over the run; auto: power where schedule.type is power, else "
+    "constant; lr: the learning rate's factor; linear, cosine: from 1 at start to final_ratio",
+    Choices{{"auto", "constant", "linear", "cosine", "power", "lr", "points"}});
+  v("start", c.start, "tokens where linear and cosine begin to fall", kCount);
+  v("final_ratio", c.final_ratio, "factor at the end, of linear and cosine", kNotNegative);
+  v("points", c.points, "[tokens, factor], the line between; two at one place are a jump",
+    kNotNegative);
 }
 template <class V>
 void describe(V& v, ScheduleConfig& c) {
-  v("type", c.type, "shape of the learning rate", Choices{{"constant", "linear", "cosine", "wsd"}});
+  v("type", c.type,
+    "shape of the learning rate after the warm-up; wsd: stable, then decay; power: falls with "
+    "tokens^-power_exponent, then decay; points: as given, warm-up included",
+    Choices{{"constant", "linear", "cosine", "wsd", "power", "points"}});
   v("warmup", c.warmup, "tokens of linear warm-up", kCount);
-  v("decay", c.decay, "tokens of the final decay of wsd", kCount);
-  v("final_ratio", c.final_ratio, "learning rate at the end over the peak", Range{0, 1});
-  v("decay_shape", c.decay_shape, "of wsd's decay", Choices{{"exponential", "linear", "cosine"}});
+  v("decay", c.decay, "tokens of the final decay of wsd and power", kCount);
+  v("final_ratio", c.final_ratio,
+    "learning rate at the end over the peak (wsd, power: over that before the decay)", Range{0, 1});
+  v("decay_shape", c.decay_shape, "of the final decay of wsd and power",
+    Choices{{"exponential", "linear", "cosine"}});
+  v("power_start", c.power_start, "tokens from which power falls; 0: the end of the warm-up",
+    kCount);
+  v("power_exponent", c.power_exponent, "of power, for learning rate and weight decay",
+    Range{0, 10});
+  v("points", c.points, "[tokens, factor of the peak], the line between; two at one place: a jump",
+    kNotNegative);
+  v("weight_decay", c.weight_decay, "how the weight decay changes");
+  v("batch_ramp", c.batch_ramp,
+    "[tokens, sequences]: the global batch from so many tokens on; begins at 0, ends with "
+    "train.global_batch; empty: always that",
+    kCount);
+  v("batch_ramp_lr", c.batch_ramp_lr,
+    "learning rate during the ramp; sqrt: times sqrt(batch / train.global_batch)",
+    Choices{{"none", "sqrt"}});
 }
 template <class V>
 void describe(V& v, ValidateConfig& c) {
   v("every", c.every, "steps between validations; 0: never", kCount);
   v("sequences", c.sequences, "samples of each set; 0: all", kCount);
+  v("at_start", c.at_start, "also before the first step");
 }
 template <class V>
 void describe(V& v, CheckpointConfig& c) {
@@ -123,19 +166,98 @@ void for_sections(Config& c, F&& f) {
   f("log", c.log);
 }
 
-void check_values(const Config& c) {
-  FT_CHECK_CONFIG(c.optimizer.betas.size() == 2 && c.optimizer.betas[0] >= 0 &&
-                      c.optimizer.betas[0] < 1 && c.optimizer.betas[1] >= 0 &&
-                      c.optimizer.betas[1] < 1,
-                  "optimizer.betas must be two numbers from 0 to below 1");
-  for (const auto* sources : {&c.data.train, &c.data.validation})
-    for (const DataSource& s : *sources)
-      FT_CHECK_CONFIG(!s.path.empty(), "data: a source has no path (prefix of its .bin and .idx)");
+void check_groups(const Config& c) {
+  for (size_t i = 0; i < c.optimizer.groups.size(); ++i) {
+    const OptimizerGroup& g = c.optimizer.groups[i];
+    const std::string name = fmt::format("optimizer.groups.{}", i);
+    FT_CHECK_CONFIG(!g.match.empty() || !g.parameters.empty(),
+                    "{}: give match (names of tensors) or class (class of parameters)", name);
+    FT_CHECK_CONFIG(!g.weight_decay || !g.weight_decay_multiplier,
+                    "{}: weight_decay and weight_decay_multiplier say the same; give one of them",
+                    name);
+    const auto& known = parameter_classes();
+    if (g.parameters.empty() || g.parameters.find_first_of("*?") != std::string::npos ||
+        std::count(known.begin(), known.end(), g.parameters))
+      continue;
+    const std::string near = nearest(g.parameters, known);
+    throw ConfigError(fmt::format("{}.class: \"{}\" is no class of parameters; {}", name,
+                                  g.parameters,
+                                  near.empty() ? fmt::format("known: {}", fmt::join(known, ", "))
+                                               : "did you mean \"" + near + "\"?"));
+  }
 }
 
-Config read_config(const OptionNode& root, const std::string& folder, bool with_model) {
+void check_points(const std::string& name, const std::string& type,
+                  const std::vector<std::array<double, 2>>& points) {
+  FT_CHECK_CONFIG(points.empty() == (type != "points"),
+                  "{}.points: points and type: points belong together; type is {}", name, type);
+  for (size_t i = 1; i < points.size(); ++i)
+    FT_CHECK_CONFIG(points[i][0] >= points[i - 1][0],
+                    "{}.points: {} tokens come after {}; list them in rising order", name,
+                    number_text(points[i][0]), number_text(points[i - 1][0]));
+}
+
+void check_schedule(const Config& c) {
+  const ScheduleConfig& s = c.schedule;
+  check_points("schedule", s.type, s.points);
+  check_points("schedule.weight_decay", s.weight_decay.type, s.weight_decay.points);
+  FT_CHECK_CONFIG(
+      (s.type != "power" && s.weight_decay.type != "power") || s.warmup > 0 || s.power_start > 0,
+      "schedule.power_start: power falls from the end of the warm-up; give "
+      "schedule.warmup or schedule.power_start");
+  const auto& ramp = s.batch_ramp;
+  FT_CHECK_CONFIG(!ramp.empty() || s.batch_ramp_lr == "none",
+                  "schedule.batch_ramp_lr: there is no schedule.batch_ramp to follow");
+  if (ramp.empty()) return;
+  FT_CHECK_CONFIG(ramp[0][0] == 0, "schedule.batch_ramp: the first pair must begin at 0 tokens");
+  for (size_t i = 0; i < ramp.size(); ++i) {
+    FT_CHECK_CONFIG(i == 0 || ramp[i][0] > ramp[i - 1][0],
+                    "schedule.batch_ramp: {} tokens come after {}; list them in rising order",
+                    ramp[i][0], ramp[i - 1][0]);
+    FT_CHECK_CONFIG(ramp[i][1] >= 1 && ramp[i][1] <= 1'000'000'000,
+                    "schedule.batch_ramp: a batch of {} sequences is out of range; expected 1 to "
+                    "1000000000",
+                    ramp[i][1]);
+  }
+  FT_CHECK_CONFIG(
+      ramp.back()[1] == c.train.global_batch,
+      "schedule.batch_ramp: ends with {} sequences, train.global_batch is {}; make them "
+      "equal",
+      ramp.back()[1], c.train.global_batch);
+}
+
+void check_sources(const char* name, const std::vector<DataSource>& sources) {
+  std::set<std::string> names;
+  double weight = 0;
+  for (const DataSource& s : sources) {
+    FT_CHECK_CONFIG(!s.path.empty(), "{}: a source has no path (prefix of its .bin and .idx)",
+                    name);
+    FT_CHECK_CONFIG(names.insert(s.name).second,
+                    "{}: two sources are named \"{}\"; give one another name", name, s.name);
+    weight += s.weight;
+  }
+  FT_CHECK_CONFIG(sources.empty() || (weight > 0 && weight <= 1e300),
+                  "{}: the weights add up to {}; give at least one source a weight", name, weight);
+}
+
+void check_values(const Config& c) {
+  FT_CHECK_CONFIG(c.optimizer.betas.size() == 2,
+                  "optimizer.betas: {} numbers, expected two: [0.9, 0.95]",
+                  c.optimizer.betas.size());
+  check_groups(c);
+  check_schedule(c);
+  check_sources("data.train", c.data.train);
+  check_sources("data.validation", c.data.validation);
+  FT_CHECK_CONFIG(c.train.micro_batch * c.data.sequence_length < (int64_t{1} << 31),
+                  "train.micro_batch = {} x data.sequence_length = {} tokens are too many for one "
+                  "micro-batch (limit 2147483647)",
+                  c.train.micro_batch, c.data.sequence_length);
+}
+
+Config read_config(const OptionNode& root, bool with_model) {
   Config c;
-  std::vector<std::string> known{"model", "extends"};
+  c.source = root;
+  std::vector<std::string> known{"model"};
   for_sections(c, [&](const char* name, auto& section) {
     known.push_back(name);
     const OptionNode node = root.at(name);
@@ -146,11 +268,11 @@ Config read_config(const OptionNode& root, const std::string& folder, bool with_
     reader.finish();
   });
   check_keys(root, "", known);
-  if (with_model) c.model = read_model(root.at("model"), folder, &c.notes);
+  if (with_model) with_place(root, [&] { c.model = read_model(root.at("model"), &c.notes); });
   for (auto* sources : {&c.data.train, &c.data.validation})
     for (DataSource& s : *sources)
       if (s.name.empty()) s.name = s.path;
-  check_values(c);
+  with_place(root, [&] { check_values(c); });
   return c;
 }
 
@@ -159,14 +281,14 @@ Config read_config(const OptionNode& root, const std::string& folder, bool with_
 Config load_config(const std::string& path, const std::vector<std::string>& sets) {
   OptionNode root = OptionNode::load(path);
   for (const std::string& assignment : sets) root.set(assignment);
-  return read_config(root, fs::path(path).parent_path().string(), true);
+  return read_config(root, true);
 }
 
 Config parse_config(const std::string& text, const std::string& where) {
   OptionNode root = OptionNode::parse(text, where);
-  root.set("model.init_from=");  // all fields are written out: the folder the weights once came
-                                 // from may be gone
-  return read_config(root, "", true);
+  // All fields are written out: the folder the weights once came from may be gone.
+  if (root.at("model").is_map()) root.set("model.init_from=");
+  return read_config(root, true);
 }
 
 Config probe_config(const ModelConfig& model, const std::vector<std::string>& sets) {
@@ -182,12 +304,14 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
   if (section.at("linear").present() && section.at("linear").scalar() != "bf16")
     option_error(section.at("linear"),
                  "model.linear: this build has ordinary linears only; expected bf16");
-  Config c = read_config(root, "", false);
+  Config c = read_config(root, false);
   c.model = model;
   return c;
 }
 
-void check_for_training(const Config& c, int ranks) {
+namespace {
+
+void check_training(const Config& c, int ranks) {
   const auto& p = c.parallel;
   FT_CHECK_CONFIG(
       p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
@@ -200,17 +324,26 @@ void check_for_training(const Config& c, int ranks) {
   FT_CHECK_CONFIG(!c.data.train.empty(),
                   "data.train must name at least one source, e.g. [{{path: data/train}}]");
   FT_CHECK_CONFIG(c.train.tokens > 0, "train.tokens must be given: how many tokens to train on");
-  FT_CHECK_CONFIG(c.train.global_batch % ranks == 0,
-                  "train.global_batch = {} does not divide by {} data-parallel ranks; make it a "
-                  "multiple, or start "
-                  "another number of ranks",
-                  c.train.global_batch, ranks);
+  const auto check_batch = [&](const char* name, int64_t batch) {
+    FT_CHECK_CONFIG(batch % ranks == 0,
+                    "{} = {} does not divide by {} data-parallel ranks; make it a multiple, or "
+                    "start another number of ranks",
+                    name, batch, ranks);
+  };
+  check_batch("train.global_batch", c.train.global_batch);
+  for (const auto& stage : c.schedule.batch_ramp) check_batch("schedule.batch_ramp", stage[1]);
   for (const auto* sources : {&c.data.train, &c.data.validation})
     for (const DataSource& s : *sources)
       for (const char* suffix : {".bin", ".idx"})
         FT_CHECK_CONFIG(fs::exists(s.path + suffix),
                         "{}{}: is missing; make it with falcon-train tokenize --out {}", s.path,
                         suffix, s.path);
+}
+
+}  // namespace
+
+void check_for_training(const Config& c, int ranks) {
+  with_place(c.source, [&] { check_training(c, ranks); });
 }
 
 std::string config_text(const Config& config) {
@@ -224,13 +357,25 @@ std::string config_text(const Config& config) {
   return text;
 }
 
+bool same_settings(const Config& a, const Config& b) {
+  return a.run == b.run && a.model == b.model && a.parallel == b.parallel && a.data == b.data &&
+         a.train == b.train && a.optimizer == b.optimizer && a.schedule == b.schedule &&
+         a.validate == b.validate && a.checkpoint == b.checkpoint && a.guard == b.guard &&
+         a.log == b.log;
+}
+
 std::string config_help() {
   Config c;
-  std::string text = model_help();
+  std::string text =
+      "Settings of the YAML file, by path; `--set PATH=VALUE` overrides one. Numbers may be "
+      "written "
+      "64k, 2.5B, 1e11;\nnull means the default. `extends: FILE` (relative to its own file) puts "
+      "another file beneath this one.\n\n" +
+      model_help();
   for_sections(c, [&](const char* name, auto& section) {
     OptionHelp help(name);
     describe(help, section);
-    text += help.text();
+    text += "\n" + help.text();
   });
   return text;
 }

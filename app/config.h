@@ -1,9 +1,11 @@
 // The configuration of a run. Every option is described once, in app/config.cpp.
 #pragma once
 
+#include "core/options.h"
 #include "data/config.h"
 #include "models/falcon_h1/config.h"
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,11 +20,13 @@ struct RunConfig {
   int threads = 0;          // a rank; 0 = what the machine and the other ranks leave
   double timeout = 600;     // seconds
   int64_t stop_before = 0;  // seconds; 0 = never
+  bool operator==(const RunConfig&) const = default;
 };
 
 struct ParallelConfig {
   int tensor = 1, pipeline = 1, context = 1, virtual_stages = 1, zero = 0;
   bool sequence = false;
+  bool operator==(const ParallelConfig&) const = default;
 };
 
 struct TrainConfig {
@@ -33,11 +37,13 @@ struct TrainConfig {
   std::string recompute = "auto";             // auto | none | selective | full
   bool deterministic = true;
   double z_loss = 0;
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct OptimizerGroup {
-  std::string match;
-  std::optional<double> lr_multiplier, weight_decay;
+  std::string match, parameters;  // names of tensors; classes of parameters (key: class)
+  std::optional<double> lr_multiplier, weight_decay, weight_decay_multiplier;
+  bool operator==(const OptimizerGroup&) const = default;
 };
 
 struct OptimizerConfig {
@@ -47,30 +53,51 @@ struct OptimizerConfig {
   double eps = 1e-8, weight_decay = 0.1, clip = 1.0;
   std::string state = "fp32";
   std::vector<OptimizerGroup> groups;
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+struct WeightDecayConfig {
+  std::string type = "auto";  // auto | constant | linear | cosine | power | lr | points
+  int64_t start = 0;          // tokens
+  double final_ratio = 0;
+  std::vector<std::array<double, 2>> points;  // [tokens, factor]
+  bool operator==(const WeightDecayConfig&) const = default;
 };
 
 struct ScheduleConfig {
-  std::string type = "cosine";    // constant | linear | cosine | wsd
+  std::string type = "cosine";    // constant | linear | cosine | wsd | power | points
   int64_t warmup = 0, decay = 0;  // tokens
   double final_ratio = 0.1;
   std::string decay_shape = "exponential";  // exponential | linear | cosine
+  int64_t power_start = 0;                  // tokens; 0: the end of the warm-up
+  double power_exponent = 0.25;
+  std::vector<std::array<double, 2>> points;  // [tokens, factor]
+  WeightDecayConfig weight_decay;
+  std::vector<std::array<int64_t, 2>> batch_ramp;  // [tokens, sequences]
+  std::string batch_ramp_lr = "none";              // none | sqrt
+  bool operator==(const ScheduleConfig&) const = default;
 };
 
 struct ValidateConfig {
   int64_t every = 0, sequences = 0;
+  bool at_start = false;
+  bool operator==(const ValidateConfig&) const = default;
 };
 
 struct CheckpointConfig {
   int64_t every = 0, keep_last = 3, keep_every = 0;
   bool async = false;
+  bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct GuardConfig {
   std::string non_finite = "stop";  // stop | skip
+  bool operator==(const GuardConfig&) const = default;
 };
 
 struct LogConfig {
   int64_t every = 1;
+  bool operator==(const LogConfig&) const = default;
 };
 
 struct Config {
@@ -86,6 +113,7 @@ struct Config {
   GuardConfig guard;
   LogConfig log;
   std::vector<std::string> notes;  // what the reader should tell the user once
+  OptionNode source;               // what it was read from: later checks name its places
 };
 
 // Reads a YAML file with everything it extends, then applies "a.b.c=value" settings. Throws
@@ -101,7 +129,9 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
 // What only training needs; `ranks` is the size of the world. Throws ConfigError.
 void check_for_training(const Config& config, int ranks);
 
-std::string config_text(const Config& config);  // resolved YAML that load_config reads back
-std::string config_help();                      // every option: path, type, default, range, help
+// Resolved YAML, every option written out; load_config and parse_config read back the same.
+std::string config_text(const Config& config);
+bool same_settings(const Config& a, const Config& b);  // all sections equal
+std::string config_help();  // every option: path, type, default, range, help
 
 }  // namespace ft

@@ -77,9 +77,19 @@ struct CommandLine {
   void add_plan() {
     auto* c =
         app.add_subcommand("plan", "Parameters, FLOPs and memory of a run, without running it");
-    c->footer("Example: falcon-train plan configs/falcon-h1-0.5b.yaml --world 8");
-    c->add_option("CONFIG", plan_options.config, "YAML file")->required();
+    c->footer(
+        "Example: falcon-train plan configs/falcon-h1-0.5b.yaml --world 8 --memory 80 --schedule");
+    c->add_option("CONFIG", plan_options.config,
+                  "YAML file (for --multipliers also a Hugging Face config.json)")
+        ->required();
     c->add_option("--world", plan_options.world, "Number of ranks")->check(CLI::PositiveNumber);
+    c->add_option("--memory", plan_options.memory,
+                  "GiB that a rank may take; a run that needs more is refused with exit code 2")
+        ->check(CLI::PositiveNumber);
+    c->add_flag("--schedule", plan_options.schedule,
+                "Also a table of learning rate, weight decay and batch over the run");
+    c->add_flag("--multipliers", plan_options.multipliers,
+                "Only print the closed-form multipliers of this shape, as YAML");
     add_sets(c, plan_options.sets);
     c->callback([this] { run = [this](World&) { return plan(plan_options); }; });
   }

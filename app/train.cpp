@@ -1,5 +1,6 @@
 // train: the loop, on one page.
 #include "app/commands.h"
+#include "app/fit.h"
 #include "app/plan_text.h"
 #include "app/trainer.h"
 #include "core/log.h"
@@ -50,6 +51,7 @@ class Loop {
 
   int run() {
     install_stop_signals();
+    if (config_.validate.at_start && trainer_.steps_done() == 0) validate(0, false);
     while (trainer_.steps_done() < trainer_.steps_total()) {
       StepRecord r = trainer_.step();
       report(r);
@@ -130,9 +132,14 @@ class Loop {
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
-  const Config config = resolve(load_config(options.config, options.sets));
-  world.set_timeout(config.run.timeout);
-  check_for_training(config, world.all().size());
+  const Config read = load_config(options.config, options.sets);
+  world.set_timeout(read.run.timeout);
+  check_for_training(read, world.all().size());
+  // The smallest share of any rank, so that all decide alike.
+  const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
+  const Config config = resolve(read, memory);
+  const std::string problem = fit_problem(config, memory);
+  FT_CHECK_CONFIG(problem.empty(), "{}", problem);
   if (options.dry_run) {
     if (world.all().rank() == 0) log_info("{}", plan_text(config, world.all().size()));
     return 0;

@@ -9,13 +9,6 @@
 
 namespace ft {
 
-Config resolve(Config config) {
-  // Activations of the sizes that fit a CPU's memory are kept; recompute is asked for by name.
-  if (config.train.recompute == "auto") config.train.recompute = "none";
-  if (config.train.residual.empty()) config.train.residual = config.train.precision;
-  return config;
-}
-
 Engine::Options engine_options(const Config& config, bool is_virtual) {
   return {.model = config.model,
           .precision = precision_of(config.train),
@@ -36,19 +29,11 @@ Trainer::Trainer(World& world, const Config& config)
       engine_(*device_, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()) {
-  const auto& s = config.schedule;
-  schedule_ = {.type = s.type,
-               .warmup = static_cast<double>(s.warmup),
-               .decay = static_cast<double>(s.decay),
-               .total = static_cast<double>(config.train.tokens),
-               .final_ratio = s.final_ratio,
-               .decay_shape = s.decay_shape};
-  const int64_t per_step = config.train.global_batch * config.data.sequence_length;
-  steps_ = (config.train.tokens + per_step - 1) / per_step;
-  std::vector<PieceGroup> groups;
-  for (const OptimizerGroup& g : config.optimizer.groups)
-    groups.push_back({g.match, g.lr_multiplier, g.weight_decay});
-  engine_.store().set_groups(groups, config.optimizer.weight_decay);
+  recipe_ = recipe_of(config);
+  steps_ = steps_left(recipe_, 0);
+  with_place(config.source, [&] {
+    engine_.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
+  });
 }
 
 void Trainer::start(const std::optional<std::string>& path) {
@@ -60,6 +45,7 @@ void Trainer::start(const std::optional<std::string>& path) {
     step_ = std::stoll(state.at("step"));
     tokens_ = std::stoll(state.at("tokens"));
     updates_ = std::stoll(state.at("updates"));
+    steps_ = step_ + steps_left(recipe_, tokens_);
     loader_.restore(state.at("data"));
     if (world_.all().rank() == 0 && state.at("machine") != device_->description())
       log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
@@ -87,8 +73,9 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches) {
   }
 }
 
-void Trainer::set_scalars(double lr) {
-  const float values[4] = {static_cast<float>(lr), static_cast<float>(updates_ + 1), 1.0f, 1.0f};
+void Trainer::set_scalars(double lr, double weight_decay_factor) {
+  const float values[4] = {static_cast<float>(lr), static_cast<float>(updates_ + 1), 1.0f,
+                           static_cast<float>(weight_decay_factor)};
   device_->copy(engine_.store().scalars().data, values, sizeof values, {});
 }
 
@@ -103,14 +90,14 @@ std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
 StepRecord Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   Group& data = *mesh_.data;
-  const StepBatches batch = loader_.next(config_.train.global_batch, config_.train.micro_batch);
+  const RecipeStep now = recipe_step(recipe_, tokens_);
+  const StepBatches batch = loader_.next(now.batch, config_.train.micro_batch);
   int64_t valid = 0;
   for (const Batch& micro : batch.micro) valid += micro.valid;
   valid = all_sum(data, valid);
   engine_.set_inv_count(static_cast<double>(valid));
-  const double lr =
-      config_.optimizer.lr * lr_factor(schedule_, static_cast<double>(tokens_ + batch.tokens));
-  set_scalars(lr);
+  const double lr = config_.optimizer.lr * now.lr_factor;
+  set_scalars(lr, now.weight_decay_factor);
 
   Ctx c = engine_.context();
   run_micro_batches(c, batch.micro);

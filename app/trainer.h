@@ -3,9 +3,9 @@
 
 #include "app/config.h"
 #include "app/engine.h"
+#include "app/recipe.h"
 #include "app/run_folder.h"
 #include "data/loader.h"
-#include "parallel/lr_schedule.h"
 #include "parallel/mesh.h"
 
 #include <memory>
@@ -16,8 +16,6 @@
 namespace ft {
 
 Engine::Options engine_options(const Config& config, bool is_virtual);
-Config resolve(
-    Config config);  // "auto" settings decided from the configuration alone, equal on all ranks
 
 class Trainer {
  public:
@@ -40,7 +38,7 @@ class Trainer {
 
  private:
   void run_micro_batches(Ctx& c, const std::vector<Batch>& batches);
-  void set_scalars(double lr);
+  void set_scalars(double lr, double weight_decay_factor);
   std::string first_bad_op(const std::vector<Batch>& batches);
 
   World& world_;
@@ -49,7 +47,7 @@ class Trainer {
   std::unique_ptr<Device> device_;
   Engine engine_;
   Loader loader_;
-  LrSchedule schedule_;
+  Recipe recipe_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these

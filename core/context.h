@@ -7,6 +7,7 @@
 #include "core/ops.h"
 #include "core/platform.h"
 
+#include <map>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -33,6 +34,7 @@ struct Tally {
   int64_t ops = 0;
   double flops = 0;
   double bytes = 0;
+  std::map<std::string, double> flops_by_op;  // of a counting pass only
 };
 
 class Ctx {
@@ -55,6 +57,7 @@ class Ctx {
     ++tally.ops;
     tally.flops += op.flops();
     tally.bytes += bytes_of(op);
+    if (!execute_) tally.flops_by_op[Op::kName] += op.flops();
     if (!execute_) return;
     if (observer) observer->before(where, Op::kName);
     if constexpr (kBuiltWithCuda) {

@@ -1,116 +1,16 @@
 #include "core/options.h"
 
-#include "core/file.h"
-
-#include <yaml-cpp/yaml.h>
+#include "core/option_tree.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <filesystem>
-#include <map>
-#include <set>
 
 namespace ft {
-
-namespace fs = std::filesystem;
-
-// Own tree: order of keys, places and quotes are kept, and duplicates were refused when it was
-// made.
-struct OptionNode::Impl {
-  enum Kind { Missing, Null, Scalar, List, Map } kind = Missing;
-  std::string file;
-  int line = 0, column = 0;
-  std::string value;
-  bool quoted = false;
-  std::vector<std::shared_ptr<Impl>> items;
-  std::vector<std::pair<std::string, std::shared_ptr<Impl>>> entries;
-
-  std::shared_ptr<Impl>* find(const std::string& key) {
-    for (auto& [name, node] : entries)
-      if (name == key) return &node;
-    return nullptr;
-  }
-};
 
 namespace {
 
 using Impl = OptionNode::Impl;
-using ImplPtr = std::shared_ptr<Impl>;
-constexpr int kMaxDepth = 64;
-
-ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) {
-  auto out = std::make_shared<Impl>();
-  out->file = file;
-  out->line = node.Mark().line + 1, out->column = node.Mark().column + 1;
-  if (depth > kMaxDepth) option_error(OptionNode(out), "nested too deeply");
-  switch (node.Type()) {
-    case YAML::NodeType::Scalar:
-      out->kind = Impl::Scalar;
-      out->value = node.Scalar();
-      out->quoted = node.Tag() == "!";
-      if (!out->quoted && (out->value == "null" || out->value == "~" || out->value.empty()))
-        out->kind = Impl::Null;
-      break;
-    case YAML::NodeType::Sequence:
-      out->kind = Impl::List;
-      for (const auto& item : node) out->items.push_back(convert(item, file, depth + 1));
-      break;
-    case YAML::NodeType::Map:
-      out->kind = Impl::Map;
-      for (const auto& entry : node) {
-        const ImplPtr key = convert(entry.first, file, depth + 1);
-        if (key->kind != Impl::Scalar) option_error(OptionNode(key), "a key must be a word");
-        if (out->find(key->value))
-          option_error(OptionNode(key), "key \"" + key->value + "\" is given twice");
-        out->entries.emplace_back(key->value, convert(entry.second, file, depth + 1));
-      }
-      break;
-    default:
-      out->kind = Impl::Null;
-  }
-  return out;
-}
-
-ImplPtr parse_yaml(const std::string& text, const std::string& origin) {
-  try {
-    const YAML::Node node = YAML::Load(text);
-    return convert(node, origin);
-  } catch (const YAML::Exception& error) {
-    throw ConfigError(
-        fmt::format("{}:{}:{}: {}", origin, error.mark.line + 1, error.mark.column + 1, error.msg));
-  }
-}
-
-// Entries of `over` win; maps are merged, everything else is replaced.
-void merge(Impl& under, const ImplPtr& over) {
-  for (const auto& [key, value] : over->entries) {
-    ImplPtr* mine = under.find(key);
-    if (mine && (*mine)->kind == Impl::Map && value->kind == Impl::Map) merge(**mine, value);
-    else if (mine) *mine = value;
-    else under.entries.emplace_back(key, value);
-  }
-}
-
-ImplPtr load_file(const std::string& path, std::set<std::string>& open) {
-  const std::string identity = fs::weakly_canonical(path).string();
-  FT_CHECK_CONFIG(open.insert(identity).second, "{}: extends itself", path);
-  ImplPtr root = parse_yaml(read_text(path), path);
-  if (root->kind == Impl::Null) root->kind = Impl::Map;
-  if (root->kind != Impl::Map)
-    option_error(OptionNode(root), "a configuration is a map of sections");
-  ImplPtr* base = root->find("extends");
-  if (base) {
-    const std::string name = OptionNode(*base).text("extends");
-    ImplPtr under = load_file((fs::path(path).parent_path() / name).string(), open);
-    std::erase_if(root->entries, [](const auto& e) { return e.first == "extends"; });
-    merge(*under, root);
-    under->file = root->file;
-    root = under;
-  }
-  open.erase(identity);
-  return root;
-}
 
 size_t distance(const std::string& a, const std::string& b) {  // Levenshtein
   std::vector<size_t> row(b.size() + 1);
@@ -127,104 +27,61 @@ size_t distance(const std::string& a, const std::string& b) {  // Levenshtein
   return row[b.size()];
 }
 
-// A number with an optional decimal suffix k, M or B.
-std::optional<double> parse_number(std::string text) {
-  if (text == ".inf" || text == "Infinity" || text == "+.inf")
-    return std::numeric_limits<double>::infinity();
-  if (text == "-.inf" || text == "-Infinity") return -std::numeric_limits<double>::infinity();
-  double scale = 1;
-  if (!text.empty()) {
-    const char last = text.back();
-    scale = last == 'k' ? 1e3 : last == 'M' ? 1e6 : last == 'B' ? 1e9 : 1;
-    if (scale != 1) text.pop_back();
-  }
-  const char* begin = text.c_str() + (!text.empty() && text[0] == '+' ? 1 : 0);
-  double value = 0;
-  const auto [end, error] = std::from_chars(begin, text.c_str() + text.size(), value);
-  if (error != std::errc() || end != text.c_str() + text.size() || !std::isfinite(value))
-    return std::nullopt;
-  return value * scale;
+// Plain digits with sign, dot and exponent; all of the text. No inf, nan, hexadecimal.
+template <class T>
+std::optional<T> parse_plain(const std::string& text) {
+  const size_t sign = text.rfind('+', 0) == 0 ? 1 : 0;
+  if (text.find_first_not_of("0123456789+-.eE") != std::string::npos) return std::nullopt;
+  if (sign && text.size() > 1 && text[1] == '-') return std::nullopt;
+  T value = 0;
+  const char *begin = text.data() + sign, *stop = text.data() + text.size();
+  const auto [end, error] = std::from_chars(begin, stop, value);
+  return error == std::errc() && end == stop ? std::optional(value) : std::nullopt;
+}
+
+// A number with an optional decimal suffix k, M or B, which moves the decimal point: 2.3k is 2300
+// exactly.
+std::optional<double> parse_number(const std::string& text) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const char* name : {".inf", "+.inf", "Infinity", "+Infinity"})
+    if (text == name) return kInfinity;
+  if (text == "-.inf" || text == "-Infinity") return -kInfinity;
+  const char last = text.empty() ? '\0' : text.back();
+  const char* power = last == 'k' ? "e3" : last == 'M' ? "e6" : last == 'B' ? "e9" : nullptr;
+  if (!power) return parse_plain<double>(text);
+  const std::string digits = text.substr(0, text.size() - 1);
+  if (digits.find_first_of("eE") != std::string::npos) return std::nullopt;
+  return parse_plain<double>(digits + power);
+}
+
+// What people write from habit with other readers, and how it is written here; or nothing.
+std::string number_hint(const OptionNode& node, const std::string& text, bool quoted) {
+  const auto with = [](const char* words) { return std::string("; ") + words; };
+  if (node.is_null()) return with("null stands for no value");
+  if (!node.is_scalar()) return "";
+  if (quoted && parse_number(text)) return with("write it without quotes");
+  if (text.rfind("0x", 0) == 0 || text.rfind("0o", 0) == 0)
+    return with("write it in decimal digits");
+  if (text.find('_') != std::string::npos || text.find(',') != std::string::npos)
+    return with("write digits without separators, or 64k, 2.5B");
+  const char last = text.empty() ? '\0' : text.back();
+  if (std::string("KmGgTtb").find(last) != std::string::npos &&
+      parse_plain<double>(text.substr(0, text.size() - 1)))
+    return with("the suffixes are k, M and B (thousand, million, billion)");
+  if (text == ".nan" || text == "NaN" || text == "nan")
+    return with("NaN is no value to train with");
+  if (text == "inf" || text == "infinity") return with("infinity is written .inf");
+  return "";
+}
+
+std::string got(const OptionNode& node, const std::string& text) {
+  if (node.is_map()) return "a map";
+  if (node.is_list()) return "a list";
+  if (node.is_null()) return "null";
+  return "\"" + (text.size() > 40 ? text.substr(0, 40) + "..." : text) + "\"";
 }
 
 }  // namespace
-
-OptionNode::OptionNode() : impl_(std::make_shared<Impl>()) {}
-
-OptionNode OptionNode::load(const std::string& path) {
-  std::set<std::string> open;
-  return OptionNode(load_file(path, open));
-}
-
-OptionNode OptionNode::parse(const std::string& text, const std::string& origin) {
-  return OptionNode(parse_yaml(text, origin));
-}
-
-void OptionNode::set(const std::string& assignment) {
-  const std::string origin = "--set " + assignment;
-  const size_t equals = assignment.find('=');
-  FT_CHECK_CONFIG(equals != std::string::npos && equals > 0, "{}: expected path.to.key=value",
-                  origin);
-  const ImplPtr value = parse_yaml(assignment.substr(equals + 1), origin);
-  ImplPtr at = impl_;
-  std::string path = assignment.substr(0, equals);
-  while (true) {
-    const size_t dot = path.find('.');
-    const std::string key = path.substr(0, dot);
-    const bool last = dot == std::string::npos;
-    if (at->kind == Impl::List) {
-      size_t index = at->items.size();
-      std::from_chars(key.data(), key.data() + key.size(), index);
-      FT_CHECK_CONFIG(index < at->items.size(),
-                      "{}: the list has {} elements; \"{}\" is none of them", origin,
-                      at->items.size(), key);
-      if (last) at->items[index] = value;
-      at = at->items[index];
-    } else {
-      FT_CHECK_CONFIG(at->kind == Impl::Map || at->kind == Impl::Missing || at->kind == Impl::Null,
-                      "{}: \"{}\" lies in a single value, not in a section", origin, key);
-      at->kind = Impl::Map;
-      ImplPtr* child = at->find(key);
-      if (!child) {
-        at->entries.emplace_back(key, std::make_shared<Impl>());
-        child = &at->entries.back().second;
-        (*child)->file = origin;
-      }
-      if (last) *child = value;
-      at = *child;
-    }
-    if (last) return;
-    path = path.substr(dot + 1);
-  }
-}
-
-bool OptionNode::present() const { return impl_->kind != Impl::Missing; }
-bool OptionNode::is_null() const { return impl_->kind == Impl::Null; }
-bool OptionNode::is_map() const { return impl_->kind == Impl::Map; }
-bool OptionNode::is_list() const { return impl_->kind == Impl::List; }
-bool OptionNode::is_scalar() const { return impl_->kind == Impl::Scalar; }
-bool OptionNode::quoted() const { return impl_->quoted; }
-
-OptionNode OptionNode::at(const std::string& key) const {
-  ImplPtr* found = impl_->find(key);
-  return found ? OptionNode(*found) : OptionNode();
-}
-
-std::vector<OptionNode> OptionNode::items() const {
-  std::vector<OptionNode> out;
-  for (const ImplPtr& item : impl_->items) out.push_back(OptionNode(item));
-  return out;
-}
-
-std::vector<std::string> OptionNode::keys() const {
-  std::vector<std::string> out;
-  for (const auto& [key, value] : impl_->entries) out.push_back(key);
-  return out;
-}
-
-std::string OptionNode::where() const {
-  if (impl_->file.rfind("--set", 0) == 0) return impl_->file;
-  return fmt::format("{}:{}:{}", impl_->file, impl_->line, impl_->column);
-}
 
 std::string OptionNode::scalar() const {
   if (impl_->kind != Impl::Scalar) option_error(*this, "a single value was expected");
@@ -232,44 +89,53 @@ std::string OptionNode::scalar() const {
 }
 
 double OptionNode::number(const std::string& option) const {
-  // Newer transformers write {"__float__": "Infinity"}.
-  if (const ImplPtr* wrapped = impl_->find("__float__")) {
-    if (const auto value = parse_number((*wrapped)->value)) return *value;
-  }
-  const auto value =
-      impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
+  if (const Impl::Entry* wrapped = impl_->find("__float__"))  // transformers 5 writes it so
+    if (const auto value = parse_number(wrapped->value->value)) return *value;
+  const auto value = is_scalar() && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
   if (!value)
-    option_error(*this,
-                 fmt::format("{} must be a number (for instance 0.1, 1e-3, 64k, 2.5B)", option));
+    option_error(*this, fmt::format("{} must be a number (0.1, 1e-3, 64k, 2.5B), got {}{}", option,
+                                    got(*this, impl_->value),
+                                    number_hint(*this, impl_->value, impl_->quoted)));
   return *value;
 }
 
 int64_t OptionNode::integer(const std::string& option) const {
-  const auto value =
-      impl_->kind == Impl::Scalar && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
+  if (is_scalar() && !impl_->quoted)  // doubles hold whole numbers up to 2^53 only
+    if (const auto exact = parse_plain<int64_t>(impl_->value)) return *exact;
+  const auto value = is_scalar() && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
   if (!value || *value != std::floor(*value) || std::fabs(*value) > 9.0e18)
-    option_error(*this,
-                 fmt::format("{} must be a whole number (for instance 512, 64k, 10B)", option));
-  int64_t exact = 0;  // doubles hold whole numbers up to 2^53; plain digits are read exactly
-  const auto [end, error] =
-      std::from_chars(impl_->value.data(), impl_->value.data() + impl_->value.size(), exact);
-  if (error == std::errc() && end == impl_->value.data() + impl_->value.size()) return exact;
+    option_error(*this, fmt::format("{} must be a whole number (512, 64k, 10B), got {}{}", option,
+                                    got(*this, impl_->value),
+                                    number_hint(*this, impl_->value, impl_->quoted)));
   return static_cast<int64_t>(*value);
 }
 
 bool OptionNode::boolean(const std::string& option) const {
-  if (impl_->kind == Impl::Scalar && !impl_->quoted) {
+  if (is_scalar() && !impl_->quoted) {
     if (impl_->value == "true") return true;
     if (impl_->value == "false") return false;
   }
-  option_error(*this, option + " must be true or false");
+  std::string lower = impl_->value;
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const auto is_one_of = [&](std::initializer_list<const char*> words) {
+    return std::count(words.begin(), words.end(), lower) > 0;
+  };
+  const bool yes = is_one_of({"yes", "on", "y", "1", "true"}),
+             no = is_one_of({"no", "off", "n", "0", "false"});
+  option_error(*this,
+               fmt::format("{} must be true or false, got {}{}", option, got(*this, impl_->value),
+                           yes  ? "; write true"
+                           : no ? "; write false"
+                                : ""));
 }
 
 std::string OptionNode::text(const std::string& option) const {
-  if (impl_->kind == Impl::Null) return "";
-  if (impl_->kind != Impl::Scalar) option_error(*this, option + " must be a text");
+  if (impl_->kind != Impl::Scalar)
+    option_error(*this, fmt::format("{} must be a text, got {}", option, got(*this, "")));
   return impl_->value;
 }
+
+bool OptionNode::same(const std::string& word) const { return is_scalar() && impl_->value == word; }
 
 void option_error(const OptionNode& node, const std::string& text) {
   throw ConfigError(fmt::format("{}: {}", node.where(), text));
@@ -290,11 +156,23 @@ void check_keys(const OptionNode& node, const std::string& section,
   for (const std::string& key : node.keys()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     const std::string near = nearest(key, known);
-    option_error(node.at(key),
+    option_error(node.key(key),
                  fmt::format("unknown key \"{}\"{}; {}", key,
                              section.empty() ? "" : " in section \"" + section + "\"",
                              near.empty() ? fmt::format("known keys: {}", fmt::join(known, ", "))
                                           : "did you mean \"" + near + "\"?"));
+  }
+}
+
+void with_place(const OptionNode& root, const std::function<void()>& check) {
+  try {
+    check();
+  } catch (const ConfigError& error) {
+    const std::string text = error.what();
+    const std::string path = text.substr(0, text.find_first_of(" :=[\n"));
+    const OptionNode found = root.nearest_to(path);
+    if (found.where().empty() || root.at(path.substr(0, path.find('.'))).where().empty()) throw;
+    throw ConfigError(fmt::format("{}: {}", found.where(), text));
   }
 }
 
@@ -323,23 +201,49 @@ std::string OptionWriter::quote(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n') out += "\\n";
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) out += fmt::format("\\x{:02x}", byte);
     else out += c;
   }
   return out + "\"";
 }
 
-std::string OptionHelp::limits(const Range& r) {
-  if (std::isinf(r.low) && std::isinf(r.high)) return "";
-  if (std::isinf(r.high)) return fmt::format("at least {}", r.low);
-  return fmt::format("{} to {}", r.low, r.high);
+std::string limits_text(const Range& r) {
+  constexpr double kHuge = 1e15;  // a bound that nobody meets is not worth a word
+  if (r.low <= -kHuge && r.high >= kHuge) return "";
+  if (r.high >= kHuge) return (r.above ? "above " : "at least ") + number_text(r.low);
+  if (r.low <= -kHuge) return (r.below ? "below " : "at most ") + number_text(r.high);
+  if (!r.above && !r.below) return fmt::format("{} to {}", number_text(r.low), number_text(r.high));
+  return fmt::format("{} {}, {} {}", r.above ? "above" : "at least", number_text(r.low),
+                     r.below ? "below" : "at most", number_text(r.high));
 }
 
-void OptionHelp::line(const std::string& option, std::string value, const std::string& help,
-                      const std::string& limit) {
-  while (!value.empty() && value.back() == '\n') value.pop_back();
-  text_ += fmt::format("{:<34} {}\n{:<34} default{}{}\n", option, help, "", value,
-                       limit.empty() ? "" : "; " + limit);
+namespace {
+
+// Words broken into lines of at most `width`.
+std::vector<std::string> wrapped(const std::string& text, size_t width) {
+  std::vector<std::string> lines{""};
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at), text.size());
+    const std::string word = text.substr(at, end - at);
+    if (!lines.back().empty() && lines.back().size() + 1 + word.size() > width)
+      lines.emplace_back();
+    lines.back() += (lines.back().empty() ? "" : " ") + word;
+    at = end + 1;
+  }
+  return lines;
+}
+
+}  // namespace
+
+void OptionHelp::line(const std::string& option, const std::string& type, std::string value,
+                      const std::string& help) {
+  while (!value.empty() && (value.back() == '\n' || value.back() == ' ')) value.pop_back();
+  value.erase(0, value.find_first_not_of(' '));
+  text_ += fmt::format("{}{}: {}. Default: {}\n", std::string(static_cast<size_t>(indent_), ' '),
+                       option, type, value);
+  const std::string margin(static_cast<size_t>(indent_) + 4, ' ');
+  for (const std::string& one : wrapped(help, 100 - margin.size())) text_ += margin + one + "\n";
 }
 
 }  // namespace ft

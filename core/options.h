@@ -3,7 +3,8 @@
 // Three visitors read the description: OptionReader fills the struct from YAML (an unknown key, a
 // wrong type, a value out of range or a key given twice is an error with file, line, column, what
 // was expected and the nearest known key), OptionWriter writes the resolved values as YAML,
-// OptionHelp prints the reference.
+// OptionHelp prints the reference. null in a file means the default, but for an std::optional it is
+// a value: none.
 #pragma once
 
 #include "core/check.h"
@@ -20,10 +21,13 @@
 
 namespace ft {
 
+// Of a number, or of each number in a list. Infinity is refused unless the range has it.
 struct Range {
-  double low = -std::numeric_limits<double>::infinity();
-  double high = std::numeric_limits<double>::infinity();
+  double low = std::numeric_limits<double>::lowest();
+  double high = std::numeric_limits<double>::max();
+  bool above = false, below = false;  // the bound itself is out of range
 };
+std::string limits_text(const Range& range);  // "0 to 1", "at least 1", "" for anything
 struct Choices {
   std::vector<std::string> names;
 };
@@ -38,7 +42,8 @@ class OptionNode {
   // A YAML file with everything beneath it (`extends:`) merged in, or a text.
   static OptionNode load(const std::string& path);
   static OptionNode parse(const std::string& text, const std::string& origin);
-  // path.to.key=value, as --set takes it; list elements by number.
+  // path.to.key=value, as --set takes it; list elements by number (the next number appends). A map
+  // is merged into a map, everything else is replaced.
   void set(const std::string& assignment);
 
   bool present() const;  // false for a missing key
@@ -47,11 +52,14 @@ class OptionNode {
   bool is_list() const;
   bool is_scalar() const;
   OptionNode at(const std::string& key) const;
-  std::vector<OptionNode> items() const;  // of a list
-  std::vector<std::string> keys() const;  // of a map, in order
-  std::string where() const;              // "file:line:column"
-  std::string scalar() const;             // its text; throws for maps and lists
-  bool quoted() const;
+  OptionNode key(const std::string& name) const;         // the key itself, for its place
+  OptionNode nearest_to(const std::string& path) const;  // "a.b.c", or the part that is there
+  std::vector<OptionNode> items() const;                 // of a list
+  std::vector<std::string> keys() const;                 // of a map, in order
+  std::string where() const;                             // "file:line:column"
+  std::string scalar() const;                            // its text; throws for maps and lists
+  std::string folder() const;  // of the file it was read from; of --set: the working folder
+  bool same(const std::string& word) const;  // this text
 
   // Conversions; throw ConfigError naming place, option, and what was expected.
   int64_t integer(const std::string& option) const;
@@ -69,6 +77,9 @@ void check_keys(const OptionNode& node, const std::string& section,
                 const std::vector<std::string>& known);
 std::string nearest(const std::string& word,
                     const std::vector<std::string>& known);  // empty when none is near
+// Runs `check`; a ConfigError that begins with a setting ("train.tokens: ...") is given the place
+// of that setting in `root`.
+void with_place(const OptionNode& root, const std::function<void()>& check);
 std::string number_text(double value);  // shortest text that reads back the same; .inf for infinity
 
 template <class T>
@@ -97,13 +108,12 @@ class OptionReader {
     const OptionNode node = node_.at(name);
     if (!node.present() || (node.is_null() && !is_optional<T>::value)) return;  // null: the default
     const std::string option = section_.empty() ? name : section_ + "." + name;
-    read(node, option, value);
-    check(node, option, value, limit);
+    read(node, option, value, limit);
   }
   // A size that may be left to be worked out (null, auto): 0.
   void derived(const std::string& name, int64_t& value, const std::string& help) {
     const OptionNode node = node_.at(name);
-    if (node.is_null() || (node.present() && node.is_scalar() && node.scalar() == "auto")) {
+    if (node.is_null() || node.same("auto")) {
       known_.push_back(name);
       value = 0;
     } else {
@@ -116,31 +126,38 @@ class OptionReader {
   const std::vector<std::string>& known() const { return known_; }
 
  private:
-  template <class T>
-  void read(const OptionNode& node, const std::string& option, T& value) {
+  template <class T, class Limit>
+  void read(const OptionNode& node, const std::string& option, T& value, const Limit& limit) {
     if constexpr (is_optional<T>::value) {
       if (node.is_null()) value.reset();
-      else read(node, option, value.emplace());
+      else read(node, option, value.emplace(), limit);
     } else if constexpr (is_array<T>::value) {
       const auto items = node.items();
       if (!node.is_list() || items.size() != value.size())
         option_error(node, fmt::format("{} must be a list of {}", option, value.size()));
-      for (size_t i = 0; i < items.size(); ++i) read(items[i], option, value[i]);
+      for (size_t i = 0; i < items.size(); ++i)
+        read(items[i], fmt::format("{}[{}]", option, i), value[i], limit);
     } else if constexpr (is_vector<T>::value) {
       if (!node.is_list()) option_error(node, option + " must be a list");
       value.clear();
-      for (const OptionNode& item : node.items()) read(item, option, value.emplace_back());
+      const auto items = node.items();
+      value.resize(items.size());
+      for (size_t i = 0; i < items.size(); ++i)
+        read(items[i], fmt::format("{}[{}]", option, i), value[i], limit);
     } else if constexpr (std::is_same_v<T, bool>) {
       value = node.boolean(option);
     } else if constexpr (std::is_same_v<T, std::string>) {
       value = node.text(option);
+      check(node, option, value, limit);
     } else if constexpr (std::is_integral_v<T>) {
       const int64_t wide = node.integer(option);
       value = static_cast<T>(wide);
       if (static_cast<int64_t>(value) != wide || (std::is_unsigned_v<T> && wide < 0))
         option_error(node, fmt::format("{} = {} is out of range", option, wide));
+      check(node, option, static_cast<double>(value), limit);
     } else if constexpr (std::is_floating_point_v<T>) {
       value = node.number(option);
+      check(node, option, value, limit);
     } else {
       if (!node.is_map()) option_error(node, option + " must be a map of settings");
       OptionReader inner(node, option);
@@ -148,22 +165,27 @@ class OptionReader {
       inner.finish();
     }
   }
-  template <class T>
-  static void check(const OptionNode& node, const std::string& option, const T& value,
+  static void check(const OptionNode& node, const std::string& option, double value,
                     const Range& r) {
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
-      if (!(static_cast<double>(value) >= r.low && static_cast<double>(value) <= r.high))
-        option_error(node, fmt::format("{} = {} is out of range; expected {} to {}", option, value,
-                                       r.low, r.high));
+    if (value < r.low || value > r.high || (r.above && value == r.low) ||
+        (r.below && value == r.high)) {
+      const std::string limits = limits_text(r);
+      option_error(node,
+                   fmt::format("{} = {} is out of range; expected {}", option, number_text(value),
+                               limits.empty() ? "a finite number" : limits));
     }
   }
   static void check(const OptionNode& node, const std::string& option, const std::string& value,
                     const Choices& c) {
     for (const std::string& name : c.names)
       if (name == value) return;
-    option_error(node, fmt::format("{} = \"{}\" is not known; expected one of: {}", option, value,
-                                   fmt::join(c.names, ", ")));
+    std::string names;
+    for (const std::string& name : c.names)
+      names += (names.empty() ? "" : ", ") + (name.empty() ? "\"\"" : name);
+    option_error(
+        node, fmt::format("{} = \"{}\" is not known; expected one of: {}", option, value, names));
   }
+  static void check(const OptionNode&, const std::string&, const std::string&, const Range&) {}
 
   OptionNode node_;
   std::string section_;
@@ -217,16 +239,56 @@ class OptionWriter {
   std::string text_;
 };
 
+// "whole number", "list of 2 numbers", ...; a Choices names its words, a map is "map".
+template <class T>
+std::string type_text(bool many = false) {
+  if constexpr (is_optional<T>::value) return type_text<typename T::value_type>(many) + " or null";
+  else if constexpr (is_array<T>::value)
+    return fmt::format("list{} of {} {}", many ? "s" : "", std::tuple_size_v<T>,
+                       type_text<typename T::value_type>(true));
+  else if constexpr (is_vector<T>::value)
+    return std::string(many ? "lists" : "list") + " of " + type_text<typename T::value_type>(true);
+  else if constexpr (std::is_same_v<T, bool>) return "true or false";
+  else if constexpr (std::is_same_v<T, std::string>) return many ? "texts" : "text";
+  else if constexpr (std::is_integral_v<T>) return many ? "whole numbers" : "whole number";
+  else if constexpr (std::is_floating_point_v<T>) return many ? "numbers" : "number";
+  else return many ? "maps" : "map";
+}
+
+// The map that a setting holds, or holds a list of; void for plain values.
+template <class T>
+struct inner_map {
+  using type =
+      std::conditional_t<std::is_arithmetic_v<T> || std::is_same_v<T, std::string>, void, T>;
+};
+template <class T>
+struct inner_map<std::vector<T>> : inner_map<T> {};
+template <class T>
+struct inner_map<std::optional<T>> : inner_map<T> {};
+template <class T, size_t N>
+struct inner_map<std::array<T, N>> : inner_map<T> {};
+
 class OptionHelp {
  public:
-  explicit OptionHelp(std::string section) : section_(std::move(section)) {}
+  explicit OptionHelp(std::string section, int indent = 0)
+      : section_(std::move(section)), indent_(indent) {}
 
   template <class T, class Limit = Range>
   void operator()(const std::string& name, T& value, const std::string& help,
                   const Limit& limit = {}) {
     OptionWriter writer;
     writer(name, value, help);
-    line(section_ + "." + name, writer.text().substr(name.size() + 1), help, limits(limit));
+    std::string type = type_text<T>();
+    if constexpr (std::is_same_v<Limit, Choices>) type = limits(limit);
+    else if (!limits_text(limit).empty()) type += ", " + limits_text(limit);
+    line(section_ + "." + name, type, writer.text().substr(name.size() + 1), help);
+    using Inner = typename inner_map<T>::type;
+    if constexpr (!std::is_void_v<Inner>) {
+      Inner inner;
+      OptionHelp nested(section_ + "." + name + (is_vector<T>::value ? "[]" : ""), indent_ + 4);
+      describe(nested, inner);
+      text_ += nested.text();
+    }
   }
   void derived(const std::string& name, int64_t& value, const std::string& help) {
     (*this)(name, value, help + " (0, null or auto: worked out)");
@@ -234,14 +296,17 @@ class OptionHelp {
   const std::string& text() const { return text_; }
 
  private:
-  static std::string limits(const Range& r);
   static std::string limits(const Choices& c) {
-    return fmt::format("{}", fmt::join(c.names, " | "));
+    std::string out;
+    for (const std::string& name : c.names)
+      out += (out.empty() ? "" : " | ") + (name.empty() ? "\"\"" : name);
+    return out;
   }
-  void line(const std::string& option, std::string value, const std::string& help,
-            const std::string& limit);
+  void line(const std::string& option, const std::string& type, std::string value,
+            const std::string& help);
 
   std::string section_;
+  int indent_;
   std::string text_;
 };
 

@@ -11,6 +11,7 @@ struct DataSource {
   std::string name;   // default: the path. The order of a source depends on (seed, name, epoch)
   std::string path;   // prefix: PATH.bin and PATH.idx
   double weight = 1;  // relative; training only
+  bool operator==(const DataSource&) const = default;
 };
 
 struct DataConfig {
@@ -19,6 +20,7 @@ struct DataConfig {
   std::vector<DataSource> validation;
   bool isolate_documents = true;
   std::string tokenizer;  // "bytes", a path to tokenizer.json, or empty: what PATH.json says
+  bool operator==(const DataConfig&) const = default;
 };
 
 }  // namespace ft

@@ -1,5 +1,6 @@
 #include "parallel/store.h"
 
+#include "core/param_class.h"
 #include "core/rng.h"
 
 #include <algorithm>
@@ -123,16 +124,20 @@ void Store::set_groups(const std::vector<PieceGroup>& groups, double weight_deca
   for (const PieceGroup& group : groups) {
     int64_t hits = 0;
     for_pieces([&](Param&, Piece& piece) {
-      if (!matches(group.match, piece.label()) && !matches(group.match, piece.name)) return;
+      const bool named = group.match.empty() || matches(group.match, piece.label()) ||
+                         matches(group.match, piece.name);
+      if (!named ||
+          (!group.parameters.empty() && !matches(group.parameters, parameter_class(piece))))
+        return;
       ++hits;
       if (group.lr_multiplier) piece.lr_multiplier = static_cast<float>(*group.lr_multiplier);
       if (group.weight_decay) piece.weight_decay = static_cast<float>(*group.weight_decay);
     });
     FT_CHECK_CONFIG(hits > 0,
-                    "optimizer.groups: \"{}\" matches no parameter. Names look like "
-                    "model.layers.0.mamba.dt_bias or model.layers.0.mamba.in_proj.weight[dt]; * "
-                    "stands for any text",
-                    group.match);
+                    "optimizer.groups: match \"{}\" with class \"{}\" finds no parameter of this "
+                    "model. Names look like model.layers.0.mamba.dt_bias or "
+                    "model.layers.0.mamba.in_proj.weight[dt], * stands for any text; classes: {}",
+                    group.match, group.parameters, fmt::join(parameter_classes(), ", "));
   }
 }
 

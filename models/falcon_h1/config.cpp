@@ -15,7 +15,7 @@ ModelConfig::ModelConfig() : time_step_limit{0, std::numeric_limits<double>::inf
 
 namespace {
 
-constexpr Range kSize{1, 1e12};
+constexpr Range kSize{1, 1e9};
 
 template <class V>
 void describe(V& v, ModelConfig& c) {
@@ -23,7 +23,7 @@ void describe(V& v, ModelConfig& c) {
   v("tie_word_embeddings", c.tie_word_embeddings, "the head is the embedding table");
   v("hidden_size", c.hidden_size, "width of the residual stream", kSize);
   v("intermediate_size", c.intermediate_size, "width of the MLP", kSize);
-  v("num_hidden_layers", c.num_hidden_layers, "blocks", kSize);
+  v("num_hidden_layers", c.num_hidden_layers, "blocks", Range{1, 1e5});
   v("num_attention_heads", c.num_attention_heads, "query heads", kSize);
   v.derived("num_key_value_heads", c.num_key_value_heads, "key and value heads");
   v.derived("head_dim", c.head_dim, "width of an attention head");
@@ -34,7 +34,7 @@ void describe(V& v, ModelConfig& c) {
   v("pad_token_id", c.pad_token_id, "this id's embedding gets no gradient; null: none");
   v("bos_token_id", c.bos_token_id, "first token of a text");
   v("max_position_embeddings", c.max_position_embeddings, "longest context the model is meant for",
-    kSize);
+    Range{1, 1e12});
   v("rope_theta", c.rope_theta, "base of the rotary positions", Range{1, 1e300});
   v("attention_dropout", c.attention_dropout, "must be 0", Range{0, 0});
   v("attention_bias", c.attention_bias, "biases of q, k, v, o");
@@ -57,7 +57,8 @@ void describe(V& v, ModelConfig& c) {
   v("mamba_rms_norm", c.mamba_rms_norm, "the gate carries a grouped RMSNorm");
   v("time_step_min", c.time_step_min, "smallest initial dt (init: mamba_ssm)", Range{0, 1e9});
   v("time_step_max", c.time_step_max, "largest initial dt (init: mamba_ssm)", Range{0, 1e9});
-  v("time_step_limit", c.time_step_limit, "dt is clamped to this");
+  v("time_step_limit", c.time_step_limit, "dt is clamped to this",
+    Range{0, std::numeric_limits<double>::infinity()});
   v("lm_head_multiplier", c.lm_head_multiplier, "factor of the logits");
   v("embedding_multiplier", c.embedding_multiplier, "factor of the embedding");
   v("key_multiplier", c.key_multiplier, "factor of the keys");
@@ -100,21 +101,30 @@ constexpr const char* kOthers[] = {"architectures",
 
 // Fields that need more than a conversion, in either kind of file.
 void read_special(const OptionNode& node, ModelConfig& c) {
-  if (const OptionNode rope = node.at("rope_parameters"); rope.is_map()) {
-    if (rope.at("rope_theta").present()) c.rope_theta = rope.at("rope_theta").number("rope_theta");
-    const OptionNode type = rope.at("rope_type");
-    if (type.present() && !type.is_null() && type.scalar() != "default")
-      option_error(type, "rope_type \"" + type.scalar() + "\" is not supported; expected default");
+  for (const char* name : {"rope_parameters", "rope_scaling"}) {
+    const OptionNode rope = node.at(name);
+    if (!rope.present() || rope.is_null()) continue;
+    if (!rope.is_map()) option_error(rope, std::string(name) + " must be a map");
+    if (const OptionNode theta = rope.at("rope_theta"); theta.present() && !theta.is_null())
+      c.rope_theta = theta.number("rope_theta");
+    for (const char* key : {"rope_type", "type"})
+      if (const OptionNode type = rope.at(key);
+          type.present() && !type.is_null() && !type.same("default"))
+        option_error(type, fmt::format("{}: scaled rotary positions are not supported; expected "
+                                       "rope_type: default",
+                                       name));
   }
-  if (const OptionNode scaling = node.at("rope_scaling"); scaling.present() && !scaling.is_null())
-    option_error(scaling, "rope_scaling is not supported; expected null");
   if (const OptionNode eos = node.at("eos_token_id"); eos.present() && !eos.is_null()) {
     c.eos_token_id.clear();
     for (const OptionNode& one : eos.is_list() ? eos.items() : std::vector<OptionNode>{eos})
       c.eos_token_id.push_back(one.integer("eos_token_id"));
   }
-  if (const OptionNode type = node.at("model_type"); type.present() && type.scalar() != "falcon_h1")
-    option_error(type, "model_type \"" + type.scalar() + "\" is not supported; expected falcon_h1");
+  if (const OptionNode type = node.at("model_type");
+      type.present() && !type.is_null() && !type.same("falcon_h1"))
+    option_error(type, "model_type is not supported; expected falcon_h1");
+  for (const char* name : {"attn_layer_indices", "sliding_window"})
+    if (const OptionNode one = node.at(name); one.present() && !one.is_null())
+      option_error(one, fmt::format("{} is not supported; expected null", name));
 }
 
 void read_hf(const std::string& path, ModelConfig& c, std::vector<std::string>* notes) {
@@ -137,6 +147,18 @@ void ModelConfig::finish() {
   if (head_dim == 0) head_dim = hidden_size / num_attention_heads;
   if (mamba_d_ssm == 0) mamba_d_ssm = mamba_expand * hidden_size;
   if (mamba_d_head == 0) mamba_d_head = mamba_d_ssm / mamba_n_heads;
+  expand_pattern(layer_pattern, num_hidden_layers);
+  const double width = static_cast<double>(hidden_size);
+  const double heads = 2.0 * static_cast<double>(num_attention_heads + num_key_value_heads);
+  const double inner =
+      3.0 * static_cast<double>(mamba_d_ssm) +
+      2.0 * static_cast<double>(mamba_n_groups) * static_cast<double>(mamba_d_state);
+  const double layer = width * (heads * static_cast<double>(head_dim) + inner +
+                                3.0 * static_cast<double>(intermediate_size));
+  const double parameters =
+      static_cast<double>(num_hidden_layers) * layer + 2 * width * static_cast<double>(vocab_size);
+  FT_CHECK_CONFIG(parameters < 1e15, "model: about {:.1e} parameters; is a size mistyped?",
+                  parameters);
   FT_CHECK_CONFIG(head_dim > 0 && head_dim % 2 == 0,
                   "model.head_dim = {}: rotary positions need an even width", head_dim);
   FT_CHECK_CONFIG(num_attention_heads % num_key_value_heads == 0,
@@ -187,15 +209,25 @@ std::string expand_pattern(const std::string& pattern, int64_t layers) {
   return out;
 }
 
-ModelConfig read_model(const OptionNode& section, const std::string& folder,
-                       std::vector<std::string>* notes) {
+ModelConfig read_model(const OptionNode& section, std::vector<std::string>* notes) {
   ModelConfig c;
-  const auto path_of = [&](const std::string& name) { return (fs::path(folder) / name).string(); };
+  if (section.present() && !section.is_null() && !section.is_map())
+    option_error(section, "model must be a map of settings");
+  const auto path_of = [](const OptionNode& node, const std::string& option) {
+    const std::string text = node.text(option);
+    return text.empty() ? text : (fs::path(node.folder()) / text).lexically_normal().string();
+  };
   const OptionNode config = section.at("config"), from = section.at("init_from");
+  const std::string folder =
+      from.present() && !from.is_null() ? path_of(from, "model.init_from") : "";
+  const auto start_from = [&](const OptionNode& node, const std::string& option,
+                              const std::string& path) {
+    if (!fs::exists(path)) option_error(node, fmt::format("{}: {} does not exist", option, path));
+    read_hf(path, c, notes);
+  };
   if (config.present() && !config.is_null())
-    read_hf(path_of(config.text("model.config")), c, notes);
-  else if (from.present() && !from.is_null() && !from.text("model.init_from").empty())
-    read_hf(path_of(from.text("model.init_from") + "/config.json"), c, notes);
+    start_from(config, "model.config", path_of(config, "model.config"));
+  else if (!folder.empty()) start_from(from, "model.init_from", folder + "/config.json");
   OptionReader reader(section, "model");
   describe(reader, c);
   describe_ours(reader, c);
@@ -204,7 +236,7 @@ ModelConfig read_model(const OptionNode& section, const std::string& folder,
     reader.ignore(key);
   reader.finish();
   read_special(section, c);
-  if (!c.init_from.empty()) c.init_from = path_of(c.init_from);
+  c.init_from = folder.empty() ? "" : fs::absolute(folder).lexically_normal().string();
   c.finish();
   return c;
 }
@@ -223,7 +255,10 @@ std::string model_help() {
   describe(help, c);
   describe_ours(help, c);
   return help.text() +
-         fmt::format("{:<34} a Hugging Face config.json to start from\n", "model.config");
+         "model.eos_token_id: whole number or list of whole numbers. Default: 2\n"
+         "    tokens that end a text\n"
+         "model.config: text. Default: none\n"
+         "    a Hugging Face config.json that gives the defaults of this section\n";
 }
 
 ModelConfig load_hf_config(const std::string& path, std::vector<std::string>* notes) {

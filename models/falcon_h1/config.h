@@ -65,9 +65,9 @@ struct ModelConfig {
 // count is not `layers` or a symbol is unknown.
 std::string expand_pattern(const std::string& pattern, int64_t layers);
 
-// The model section of a configuration file. `folder`: what its relative paths start from.
-ModelConfig read_model(const OptionNode& section, const std::string& folder,
-                       std::vector<std::string>* notes);
+// The model section of a configuration file. Relative paths start from the folder of the file that
+// names them (of --set: from the working folder); init_from becomes absolute.
+ModelConfig read_model(const OptionNode& section, std::vector<std::string>* notes);
 std::string model_text(ModelConfig config, int indent);  // resolved YAML of that section
 std::string model_help();
 

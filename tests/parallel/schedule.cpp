@@ -1,6 +1,6 @@
 #include "parallel/schedule.h"
 
-#include "parallel/lr_schedule.h"
+#include "parallel/recipe.h"
 #include "tests/catch.h"
 
 #include <algorithm>

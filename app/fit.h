@@ -1,0 +1,24 @@
+// Does a run fit its memory, and what would make it fit: asked of the run in virtual memory.
+#pragma once
+
+#include "app/config.h"
+
+#include <cstdint>
+#include <string>
+
+namespace ft {
+
+// Bytes this machine has for processes: its memory, or less where a control group limits it.
+int64_t machine_memory();
+
+// "auto" settings decided from the configuration and `memory` (bytes a rank may take), both equal
+// on all ranks. recompute: auto becomes the first of none, selective, full whose plan stays below
+// nine tenths of it; the rest is for the process itself. Where none does, full.
+Config resolve(Config config, int64_t memory = machine_memory());
+
+int64_t planned_memory(const Config& resolved);  // bytes of a rank
+
+// Empty where the plan fits; else by how much it does not and which settings would help.
+std::string fit_problem(const Config& resolved, int64_t memory);
+
+}  // namespace ft

@@ -1,0 +1,22 @@
+// From configuration to what a run follows: its recipe, its optimizer groups, its "auto" settings.
+#pragma once
+
+#include "app/config.h"
+#include "parallel/recipe.h"
+#include "parallel/store.h"
+
+#include <string>
+#include <vector>
+
+namespace ft {
+
+Recipe recipe_of(const Config& config);
+std::vector<PieceGroup> piece_groups(const OptimizerConfig& optimizer);
+
+// A table of the run: tokens, step, learning rate, weight decay and batch at about `rows` places,
+// the corners of the schedule among them.
+std::string schedule_text(const Config& config, int rows = 20);
+// Classes of parameters: count, learning rate multiplier, weight decay. After set_groups.
+std::string classes_text(const Store& store);
+
+}  // namespace ft

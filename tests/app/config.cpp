@@ -1,0 +1,266 @@
+// The configuration of a run: what it reads, what it refuses, and that the resolved one reads back.
+#include "app/config.h"
+
+#include "app/recipe.h"
+#include "core/file.h"
+#include "tests/catch.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+#include <sstream>
+
+using namespace ft;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {
+  std::string path = (fs::temp_directory_path() / fmt::format("ft-config-{}", ::getpid())).string();
+  Folder() { fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+};
+
+template <class F>
+std::string message(F&& f) {
+  try {
+    f();
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  FAIL("nothing was refused");
+  return "";
+}
+std::string refusal(const std::string& text) {
+  return message([&] { parse_config(text, "c.yaml"); });
+}
+void has(const std::string& text, const std::string& part) {
+  INFO("\"" << text << "\" has \"" << part << "\"");
+  CHECK(text.find(part) != std::string::npos);
+}
+
+// Every option away from its default, but for those of which only one value is known.
+constexpr const char* kChanged = R"(
+model:
+  {vocab_size: 96, tie_word_embeddings: true, hidden_size: 24, intermediate_size: 40,
+   num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8,
+   initializer_range: 0.03, rms_norm_eps: 2e-5, pad_token_id: null, bos_token_id: null,
+   max_position_embeddings: 77, rope_theta: 5e5, attention_bias: true, mlp_bias: true,
+   projectors_bias: true, mamba_d_ssm: 64, mamba_n_heads: 4, mamba_d_head: 16, mamba_n_groups: 2,
+   mamba_d_state: 6, mamba_d_conv: 3, mamba_expand: 3, mamba_chunk_size: 12,
+   mamba_conv_bias: false, mamba_proj_bias: true, mamba_norm_before_gate: false,
+   mamba_rms_norm: true, time_step_min: 0.002, time_step_max: 0.2, time_step_limit: [0.01, 9],
+   lm_head_multiplier: 0.1, embedding_multiplier: 0.2, key_multiplier: 0.3,
+   attention_in_multiplier: 0.4, attention_out_multiplier: 0.5, ssm_in_multiplier: 0.6,
+   ssm_out_multiplier: 0.7, mlp_multipliers: [0.8, 0.9], ssm_multipliers: [1.1, 1.2, 1.3, 1.4, 1.5],
+   layer_pattern: "P2 M", init: mamba_ssm, eos_token_id: [3, 4]}
+run: {name: n, directory: d, seed: 9, device: cpu, threads: 3, timeout: 5.5, stop_before: 60}
+parallel: {tensor: 2, pipeline: 3, context: 4, virtual_stages: 5, zero: 1, sequence: true}
+data:
+  sequence_length: 33
+  train: [{name: a, path: p, weight: 0.25}, {path: q}]
+  validation: [{name: v, path: w, weight: 3}]
+  isolate_documents: false
+  tokenizer: bytes
+train:
+  {tokens: 1B, global_batch: 6, micro_batch: 3, precision: bf16, residual: fp32,
+   recompute: selective, deterministic: false, z_loss: 1e-4}
+optimizer:
+  {lr: 0.02, betas: [0.8, 0.99], eps: 1e-9, weight_decay: 0.3, clip: 2,
+   groups: [{match: "*.k_proj.weight", lr_multiplier: 0.5, weight_decay: 0.01},
+            {class: in_proj_*, weight_decay_multiplier: 2}]}
+schedule:
+  {type: points, warmup: 5, decay: 6, final_ratio: 0.2, decay_shape: cosine, power_start: 7,
+   power_exponent: 0.5, points: [[0, 0], [10, 1], [10, 0.5]],
+   weight_decay: {type: points, start: 3, final_ratio: 0.1, points: [[0, 1], [1B, 0]]},
+   batch_ramp: [[0, 2], [100, 6]], batch_ramp_lr: sqrt}
+validate: {every: 4, sequences: 5, at_start: true}
+checkpoint: {every: 6, keep_last: 7, keep_every: 8, async: true}
+guard: {non_finite: skip}
+log: {every: 9}
+)";
+
+}  // namespace
+
+TEST_CASE("config: the resolved configuration reads back the same, every option of it",
+          "[config]") {
+  const Config changed = parse_config(kChanged, "c.yaml");
+  const std::string text = config_text(changed);
+  const Config back = parse_config(text, "config.yaml");
+  CHECK(same_settings(changed, back));
+  CHECK(config_text(back) == text);
+  CHECK(same_settings(Config(), Config()));
+  CHECK_FALSE(same_settings(changed, Config()));
+
+  // The list above forgets no option: each line differs from the defaults' line.
+  Config defaults;
+  defaults.model.finish();
+  std::set<std::string> plain;
+  std::istringstream lines(config_text(defaults)), mine(text);
+  for (std::string line; std::getline(lines, line);) plain.insert(line);
+  const std::set<std::string> only = {"  hidden_act: \"silu\"", "  attention_dropout: 0",
+                                      "  linear: \"bf16\"",     "  type: \"adamw\"",
+                                      "  state: \"fp32\"",      "  init_from: \"\""};
+  for (std::string line; std::getline(mine, line);)
+    if (line[0] == ' ' && !only.count(line)) {
+      INFO("not changed by this test: " << line);
+      CHECK(plain.count(line) == 0);
+    }
+}
+
+TEST_CASE("config: a null section and null values are the defaults", "[config]") {
+  const Config c =
+      parse_config("model: {hidden_size: null, head_dim: null}\nrun: null\ntrain:\n", "c.yaml");
+  Config defaults;
+  defaults.model.finish();
+  CHECK(same_settings(c, defaults));
+}
+
+TEST_CASE("config: clashes between settings name the place", "[config]") {
+  has(refusal("run:\n  name: a\nrnu: {}\n"),
+      "c.yaml:3:1: unknown key \"rnu\"; did you mean \"run\"?");
+  has(refusal("run: 5"), "c.yaml:1:6: run must be a map of settings");
+  has(refusal("model: [1]"), "c.yaml:1:8: model must be a map of settings");
+  has(refusal("optimizer:\n  betas: [0.9]\n"), "c.yaml:2:10: optimizer.betas: 1 numbers");
+  has(refusal("optimizer: {betas: [0.9, 1]}"), "optimizer.betas[1] = 1 is out of range");
+  has(refusal("optimizer:\n  groups:\n    - {class: conv}\n    - {lr_multiplier: 1}\n"),
+      "c.yaml:4:7: optimizer.groups.1: give match");
+  has(refusal("optimizer: {groups: [{class: cnov}]}"), "did you mean \"conv\"?");
+  has(refusal("optimizer: {groups: [{class: q, weight_decay: 0, weight_decay_multiplier: 1}]}"),
+      "say the same");
+  has(refusal("schedule:\n  type: power\n"), "c.yaml:2:3: schedule.power_start");
+  has(refusal("schedule: {points: [[0, 1]]}"), "points and type: points belong together");
+  has(refusal("schedule: {type: points, points: [[5, 1], [4, 1]]}"), "rising order");
+  has(refusal("schedule: {type: points, points: [[5, 1, 2]]}"),
+      "schedule.points[0] must be a list of 2");
+  has(refusal("schedule: {weight_decay: {type: points}}"), "schedule.weight_decay.points");
+  has(refusal("schedule: {batch_ramp: [[1, 4], [9, 8]]}"), "must begin at 0");
+  has(refusal("train: {global_batch: 8}\nschedule:\n  batch_ramp: [[0, 4], [9, 6]]\n"),
+      "c.yaml:3:15: schedule.batch_ramp: ends with 6 sequences, train.global_batch is 8");
+  has(refusal("schedule: {batch_ramp: [[0, 0]]}"), "a batch of 0 sequences");
+  has(refusal("schedule: {batch_ramp_lr: sqrt}"), "no schedule.batch_ramp");
+  has(refusal("data: {validation: [{path: a}, {path: a}]}"), "two sources are named \"a\"");
+  has(refusal("data: {train: [{path: a, weight: 0}]}"), "weights add up to 0");
+  has(refusal("data: {train: [{weight: 1}]}"), "a source has no path");
+  has(refusal("train: {z_loss: -1}"), "train.z_loss = -1 is out of range");
+  has(refusal("model: {mamba_n_heads: 7}"), "c.yaml:1:8: model: mamba_n_heads 7");
+  has(refusal("model:\n  head_dim: 3\n"), "c.yaml:2:13: model.head_dim = 3");
+  has(refusal("model: {layer_pattern: XY}"), "\"X\" is no symbol");
+  has(refusal("model: {num_hidden_layers: 100000, hidden_size: 100000000}"), "mistyped");
+  has(refusal("data: {sequence_length: 100000000}\ntrain: {micro_batch: 100000000}"),
+      "too many for one micro-batch");
+  const Config ramp = parse_config(
+      "data: {sequence_length: 8, train: [{path: x}]}\ntrain: {tokens: 1M, global_batch: 4}\n"
+      "schedule:\n  batch_ramp: [[0, 2], [1k, 3], [2k, 4]]\n",
+      "c.yaml");
+  has(message([&] { check_for_training(ramp, 2); }),
+      "c.yaml:4:15: schedule.batch_ramp = 3 does not divide by 2 data-parallel ranks");
+}
+
+TEST_CASE("config: Hugging Face's config.json as Python writes it", "[config]") {
+  const Folder folder;
+  const std::string path = folder.path + "/config.json";
+  write_text(path, R"({
+	"architectures": ["FalconH1ForCausalLM"], "model_type": "falcon_h1", "torch_dtype": "bfloat16",
+	"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": null, "head_dim": null,
+	"mamba_d_ssm": null, "mamba_expand": 2, "mamba_n_heads": 4, "mamba_d_head": "auto",
+	"mamba_n_groups": 1, "pad_token_id": null, "eos_token_id": [11, 228], "bos_token_id": null,
+	"time_step_limit": [0.0, Infinity], "rope_scaling": null, "hidden_act": null,
+	"rope_parameters": {"rope_type": "default", "rope_theta": 100000000000.0},
+	"mystery": {"a": [1, NaN]}, "another": null, "attn_layer_indices": null,
+	"_name_or_path": "caf\u00e9"
+})");
+  std::vector<std::string> notes;
+  const ModelConfig m = load_hf_config(path, &notes);
+  CHECK(m.hidden_size == 64);
+  CHECK(m.num_key_value_heads == 4);  // null: as many as query heads
+  CHECK(m.head_dim == 16);
+  CHECK(m.mamba_d_ssm == 128);  // null: mamba_expand * hidden_size
+  CHECK(!m.pad_token_id);
+  CHECK(m.eos_token_id == std::vector<int64_t>{11, 228});
+  CHECK(m.time_step_limit == std::array<double, 2>{0, std::numeric_limits<double>::infinity()});
+  CHECK(m.rope_theta == 1e11);
+  REQUIRE(notes.size() == 1);
+  has(notes[0], "keys without effect here: mystery, another");
+
+  write_text(path, R"({"rope_theta": 10000, "time_step_limit": [0.0, {"__float__": "Infinity"}]})");
+  CHECK(load_hf_config(path, nullptr).rope_theta == 1e4);
+  const auto refused = [&](const char* text) {
+    write_text(path, text);
+    return message([&] { load_hf_config(path, nullptr); });
+  };
+  has(refused("{\"hidden_size\": \"64\"}"), "config.json:1:17: hidden_size must be a whole number");
+  has(refused("{\"model_type\": \"llama\"}"), "expected falcon_h1");
+  has(refused("{\"rope_parameters\": {\"rope_type\": \"yarn\"}}"), "expected rope_type: default");
+  has(refused("{\"sliding_window\": 128}"), "sliding_window is not supported");
+  has(refused("{\"hidden_size\": 64, \"hidden_size\": 65}"), "given twice");
+}
+
+TEST_CASE("config: model.config is relative to the file that names it", "[config]") {
+  const Folder folder;
+  write_text(folder.path + "/models/m.yaml", "model: {config: hf/config.json}\n");
+  write_text(folder.path + "/models/hf/config.json", "{\"hidden_size\": 64, \"head_dim\": 8}");
+  write_text(folder.path + "/runs/top.yaml", "extends: ../models/m.yaml\nmodel: {head_dim: 4}\n");
+  const Config c = load_config(folder.path + "/runs/top.yaml", {});
+  CHECK(c.model.hidden_size == 64);
+  CHECK(c.model.head_dim == 4);
+  has(message([&] {
+        load_config(folder.path + "/runs/top.yaml", {"model.config=/nowhere/config.json"});
+      }),
+      "--set model.config=/nowhere/config.json: model.config: /nowhere/config.json does not exist");
+}
+
+TEST_CASE("config: groups by name and class; the last match wins", "[config]") {
+  const Config c = parse_config(kChanged, "c.yaml");
+  const auto groups = piece_groups(c.optimizer);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].match == "*.k_proj.weight");
+  CHECK(groups[1].parameters == "in_proj_*");
+  CHECK(groups[1].weight_decay == Approx(0.6));
+
+  std::vector<Param> params(3);
+  const auto piece = [](const char* name, const char* section, bool decay) {
+    Piece p;
+    p.name = name, p.section = section, p.rows = 2, p.decay = decay;
+    return p;
+  };
+  params[0].pieces = {piece("a.in_proj.weight", "z", true), piece("a.in_proj.weight", "dt", true)};
+  params[1].pieces = {piece("a.conv1d.weight", "", false)};
+  params[2].pieces = {piece("a.k_proj.weight", "", true)};
+  Store store([&](const std::function<void(Param&)>& f) {
+    for (Param& p : params) f(p);
+  });
+  store.set_groups({{"", "in_proj_*", 0.5, std::nullopt},
+                    {"*[dt]", "", std::nullopt, 0.0},
+                    {"*", "conv", 3.0, 0.2},
+                    {"*.weight", "in_proj_z", 0.25, std::nullopt}},
+                   0.1);
+  CHECK(params[0].pieces[0].lr_multiplier == 0.25f);
+  CHECK(params[0].pieces[0].weight_decay == 0.1f);
+  CHECK(params[0].pieces[1].lr_multiplier == 0.5f);
+  CHECK(params[0].pieces[1].weight_decay == 0.0f);
+  CHECK(params[1].pieces[0].lr_multiplier == 3.0f);
+  CHECK(params[1].pieces[0].weight_decay == 0.2f);
+  CHECK(params[2].pieces[0].lr_multiplier == 1.0f);
+  CHECK(params[2].pieces[0].weight_decay == 0.1f);
+  has(message([&] {
+        store.set_groups({{"", "head", 1.0, std::nullopt}}, 0.1);
+      }),
+      "match \"\" with class \"head\" finds no parameter");
+  has(message([&] {
+        store.set_groups({{"*[z]", "conv", 1.0, std::nullopt}}, 0.1);
+      }),
+      "finds no parameter");
+}
+
+TEST_CASE("config: the reference names every option", "[config]") {
+  const std::string help = config_help();
+  std::istringstream lines(config_text(Config()));
+  std::string section;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string name = line.substr(0, line.find(':'));
+    if (line[0] != ' ') section = name;
+    else has(help, "\n" + section + "." + name.substr(name.find_first_not_of(' ')) + ": ");
+  }
+}
