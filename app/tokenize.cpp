@@ -4,7 +4,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "data/text_file.h"
-#include "data/tokens.h"
+#include "data/token_writer.h"
 
 #include <nlohmann/json.hpp>
 
