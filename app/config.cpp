@@ -53,6 +53,8 @@ void describe(V& v, DataConfig& c) {
   v("validation", c.validation, "validation sets");
   v("isolate_documents", c.isolate_documents,
     "documents do not see each other: attention, positions, conv, state");
+  v("read", c.read, "how tokens are read: pread suits parallel file systems (Lustre, GPFS, NFS)",
+    Choices{{"mmap", "pread"}});
   v("tokenizer", c.tokenizer, "bytes, or what the token sets say");
 }
 template <class V>

@@ -102,6 +102,11 @@ struct CommandLine {
     c->add_option("--out", tokenize_options.out, "Prefix of the files to write")->required();
     c->add_option("--field", tokenize_options.field, "Field of JSONL lines that holds the text")
         ->capture_default_str();
+    c->add_option("--prompt-field", tokenize_options.prompt_field,
+                  "Field of JSONL lines that goes before the text and is left out of the loss");
+    c->add_option("--threads", tokenize_options.threads, "0: as many as cores, at most 16")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     c->callback([this] {
       run = [this](World&) {
         tokenize(tokenize_options);

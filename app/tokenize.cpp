@@ -1,10 +1,11 @@
 #include "app/tokenize.h"
 
+#include "app/ordered_work.h"
+#include "app/tokenize_encode.h"
 #include "core/check.h"
 #include "core/file.h"
 #include "core/log.h"
-#include "data/text_file.h"
-#include "data/tokens.h"
+#include "data/token_writer.h"
 
 #include <nlohmann/json.hpp>
 
@@ -14,8 +15,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
-#include <string_view>
+#include <thread>
 
 namespace ft {
 
@@ -24,26 +24,19 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int32_t kEndOfDocument = 256;
-constexpr int64_t kVocab = 257;
-constexpr size_t kLongestSequence =
-    size_t{1} << 24;  // longer documents become several sequences: memory stays bounded
-
-std::string extension_of(const std::string& path) {
-  const std::string dotted = fs::path(unpacked_name(path)).extension().string();
-  return dotted.empty() ? "" : dotted.substr(1);
-}
+constexpr int64_t kLongestSequence =
+    int64_t{1} << 24;  // longer documents become several sequences: readers' memory stays bounded
 
 // Files of a folder, sorted; not those that this command writes.
 std::vector<std::string> files_of(const std::string& folder, const TokenizeOptions& o) {
   std::vector<fs::path> written;
-  for (const char* end : {".bin", ".idx", ".json"})
+  for (const char* end : {".bin", ".idx", ".json", ".mask.bin"})
     written.push_back(fs::weakly_canonical(o.out + end));
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string path = entry.path().string();
     const auto wanted = [&](const std::string& e) {
-      return extension_of(path) == (e.starts_with('.') ? e.substr(1) : e);
+      return text_extension(path) == (e.starts_with('.') ? e.substr(1) : e);
     };
     if (!entry.is_regular_file()) continue;
     if (!o.extensions.empty() && std::none_of(o.extensions.begin(), o.extensions.end(), wanted))
@@ -73,99 +66,79 @@ std::vector<std::string> all_files(const TokenizeOptions& o) {
   return files;
 }
 
+// Writes what was encoded, in order.
 class ByteWriter {
  public:
-  explicit ByteWriter(const std::string& out) : writer_(out, kVocab) {}
-  void add(std::string_view text) {
-    bytes += static_cast<int64_t>(text.size());
-    while (!text.empty()) {
-      const std::string_view part = text.substr(0, kLongestSequence - row_.size());
-      const auto* data = reinterpret_cast<const uint8_t*>(part.data());
-      row_.insert(row_.end(), data, data + part.size());
-      if (row_.size() == kLongestSequence) flush();
-      text.remove_prefix(part.size());
+  ByteWriter(const std::string& out, bool masked) : writer_(out, kByteVocab, masked) {}
+  void add(const Encoded& part) {
+    size_t at = 0;
+    for (const size_t end : part.documents) {
+      add(part, at, end);
+      writer_.end_sequence();
+      writer_.end_document();
+      open_ = 0, at = end;
     }
-  }
-  void end_document() {
-    row_.push_back(kEndOfDocument);
-    flush();
-    writer_.end_document();
-    ++documents;
+    add(part, at, part.tokens.size());
+    documents += static_cast<int64_t>(part.documents.size());
+    bytes += part.text, consumed += part.consumed;
   }
   void finish() { writer_.finish(); }
   int64_t documents = 0, tokens = 0, bytes = 0;
+  int64_t consumed = 0;  // of the files
 
  private:
-  void flush() {
-    writer_.add_sequence(row_.data(), static_cast<int64_t>(row_.size()));
-    tokens += static_cast<int64_t>(row_.size());
-    row_.clear();
+  void add(const Encoded& part, size_t begin, size_t end) {
+    while (begin < end) {
+      if (open_ == kLongestSequence) writer_.end_sequence(), open_ = 0;
+      const auto n = std::min(static_cast<int64_t>(end - begin), kLongestSequence - open_);
+      writer_.add(part.tokens.data() + begin, n,
+                  part.mask.empty() ? nullptr : part.mask.data() + begin);
+      begin += static_cast<size_t>(n), open_ += n, tokens += n;
+    }
   }
   TokenWriter writer_;
-  std::vector<int32_t> row_;
+  int64_t open_ = 0;  // tokens of the open sequence
 };
 
-// One line on a terminal, four times a second.
+// One line four times a second on a terminal, a line every half minute elsewhere.
 class Progress {
  public:
-  explicit Progress(size_t files) : files_(files), terminal_(isatty(STDERR_FILENO) != 0) {}
+  explicit Progress(int64_t total) : total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
   ~Progress() {
     if (terminal_) std::fputs("\r\033[K", stderr);
   }
-  void show(size_t done, const ByteWriter& writer) {
+  void show(const ByteWriter& writer) {
     const auto now = Clock::now();
-    if (!terminal_ || now - shown_ < std::chrono::milliseconds(250)) return;
+    if (now - shown_ < std::chrono::milliseconds(terminal_ ? 250 : 30000)) return;
     shown_ = now;
-    const double seconds = std::chrono::duration<double>(now - begin_).count(),
-                 mega = static_cast<double>(writer.bytes) / 1e6;
-    fmt::print(stderr, "\r\033[K{} of {} files, {} documents, {:.1f} MB, {:.1f} MB/s", done, files_,
-               writer.documents, mega, mega / std::max(seconds, 1e-3));
+    const double mega = static_cast<double>(writer.bytes) / 1e6, rate = mega / elapsed();
+    // Of files that have no size, such as pipes, the share is not known.
+    const double share =
+        total_ > 0 ? static_cast<double>(writer.consumed) / static_cast<double>(total_) : 0;
+    std::string line =
+        fmt::format("{} documents, {:.1f} MB of text, {:.0f} MB/s", writer.documents, mega, rate);
+    if (share > 0 && share <= 1)
+      line = fmt::format("{:3.0f}%  {}, {:.0f} s left", 100 * share, line,
+                         elapsed() * (1 - share) / share);
+    if (terminal_) fmt::print(stderr, "\r\033[K{}", line);
+    else log_info("{}", line);
     std::fflush(stderr);
+  }
+  double elapsed() const {
+    return std::max(1e-3, std::chrono::duration<double>(Clock::now() - begin_).count());
   }
 
  private:
   using Clock = std::chrono::steady_clock;
-  size_t files_;
+  int64_t total_;
   bool terminal_;
-  Clock::time_point begin_ = Clock::now(), shown_{};
+  Clock::time_point begin_ = Clock::now(), shown_ = begin_;
 };
 
-void add_line(const std::string& file, int64_t number, std::string_view line,
-              const std::string& field, ByteWriter& writer) {
-  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
-  json object;
-  try {
-    object = json::parse(line);
-  } catch (const json::exception& e) {
-    throw ConfigError(fmt::format("{}:{}: is no JSON: {}", file, number, e.what()));
-  }
-  FT_CHECK_CONFIG(object.is_object(), "{}:{}: expected a JSON object, found {}", file, number,
-                  object.type_name());
-  const auto text = object.find(field);
-  FT_CHECK_CONFIG(text != object.end() && text->is_string(),
-                  "{}:{}: the object has no text in \"{}\"; --field names another", file, number,
-                  field);
-  writer.add(text->get_ref<const std::string&>());
-  writer.end_document();
-}
-
-void add_lines(const std::string& path, const std::string& field, ByteWriter& writer,
-               const std::function<void()>& show) {
-  TextFile file(path);
-  std::string rest;  // of a line that a piece cut
-  int64_t number = 0;
-  for (auto piece = file.read(); !piece.empty(); piece = file.read()) {
-    for (size_t end = piece.find('\n'); end != std::string_view::npos; end = piece.find('\n')) {
-      const std::string_view part = piece.substr(0, end);
-      if (!rest.empty()) rest += part;
-      add_line(path, ++number, rest.empty() ? part : rest, field, writer);
-      rest.clear();
-      piece.remove_prefix(end + 1);
-    }
-    rest += piece;
-    show();
-  }
-  add_line(path, ++number, rest, field, writer);
+size_t threads_of(const TokenizeOptions& o) {
+  FT_CHECK_CONFIG(o.threads >= 0, "--threads {}: expected 0 or more", o.threads);
+  const auto cores = static_cast<size_t>(std::max(1u, std::thread::hardware_concurrency()));
+  return o.threads > 0 ? static_cast<size_t>(o.threads) : std::min<size_t>(cores, 16);
 }
 
 }  // namespace
@@ -174,32 +147,35 @@ void tokenize(const TokenizeOptions& o) {
   FT_CHECK_CONFIG(!o.out.empty() && o.out.back() != '/',
                   "--out \"{}\": expected a prefix such as data/train", o.out);
   const auto files = all_files(o);
-  ByteWriter writer(o.out);
+  std::vector<EncodeJob> jobs;
+  int64_t total = 0;
+  for (const std::string& file : files) {
+    const auto more = encode_jobs(file);
+    jobs.insert(jobs.end(), more.begin(), more.end());
+    std::error_code no_size;
+    const auto size = fs::file_size(file, no_size);
+    if (!no_size) total += static_cast<int64_t>(size);
+  }
+  ByteWriter writer(o.out, !o.prompt_field.empty());
+  Progress progress(total);
   {
-    Progress progress(files.size());
-    for (size_t i = 0; i < files.size(); ++i) {
-      const auto show = [&] { progress.show(i, writer); };
-      if (extension_of(files[i]) == "jsonl") {
-        add_lines(files[i], o.field, writer, show);
-        continue;
-      }
-      TextFile file(files[i]);
-      for (auto piece = file.read(); !piece.empty(); piece = file.read()) writer.add(piece), show();
-      writer.end_document();
-    }
+    OrderedWork<Encoded> work(jobs.size(), threads_of(o),
+                              [&](size_t job, const auto& give) { encode(jobs[job], o, give); });
+    for (Encoded part; work.take(part);) writer.add(part), progress.show(writer);
   }
   FT_CHECK_CONFIG(writer.documents > 0, "{}: the inputs hold no documents; nothing is written",
                   o.out);
   writer.finish();
   const json about = {{"tokenizer", "bytes"},
-                      {"vocab_size", kVocab},
-                      {"end_of_document", kEndOfDocument},
+                      {"vocab_size", kByteVocab},
+                      {"end_of_document", kByteEndOfDocument},
                       {"documents", writer.documents},
                       {"tokens", writer.tokens},
                       {"bytes", writer.bytes}};
   write_text(o.out + ".json", about.dump(2) + "\n");
-  log_info("{}: {} documents, {} tokens from {} files", o.out, writer.documents, writer.tokens,
-           files.size());
+  log_info("{}: {} documents, {} tokens from {} files in {:.1f} s, {:.0f} MB/s", o.out,
+           writer.documents, writer.tokens, files.size(), progress.elapsed(),
+           static_cast<double>(writer.bytes) / 1e6 / progress.elapsed());
 }
 
 }  // namespace ft

@@ -1,7 +1,9 @@
 // tokenize: text, JSONL and folders to a token set, with the built-in byte tokenizer: a byte is its
-// own id, 256 ends a document, the vocabulary is 257.
+// own id, 256 ends a document, the vocabulary is 257. The set is the same for any number of
+// threads.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,10 @@ struct TokenizeOptions {
   std::string field = "text";  // of JSONL lines
   std::vector<std::string> extensions =
       {};  // of files taken from folders, as "txt", before .gz or .zst; empty: all
+  // A field of JSONL lines that goes before the other and does not count in the loss; writes
+  // OUT.mask.bin. Empty: none.
+  std::string prompt_field = {};
+  int64_t threads = 0;  // 0: as many as cores, at most 16
 };
 
 void tokenize(const TokenizeOptions& options);

@@ -9,7 +9,7 @@ namespace ft {
 
 struct DataSource {
   std::string name;   // default: the path. The order of a source depends on (seed, name, epoch)
-  std::string path;   // prefix: PATH.bin and PATH.idx
+  std::string path;   // prefix: PATH.bin, PATH.idx and, if there, PATH.mask.bin
   double weight = 1;  // relative; training only
   bool operator==(const DataSource&) const = default;
 };
@@ -19,7 +19,8 @@ struct DataConfig {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;
   bool isolate_documents = true;
-  std::string tokenizer;  // "bytes", a path to tokenizer.json, or empty: what PATH.json says
+  std::string read = "mmap";  // or pread; see data/data_file.h
+  std::string tokenizer;      // "bytes", a path to tokenizer.json, or empty: what PATH.json says
   bool operator==(const DataConfig&) const = default;
 };
 

@@ -8,6 +8,8 @@
 #include "data/tokens.h"
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <future>
 #include <optional>
 
@@ -19,7 +21,9 @@ struct Source {
   DataSource config;
   TokenSet set;
   SourceOrder order;
-  Source(const DataSource& c, uint64_t seed) : config(c), set(c.path), order(set, c.name, seed) {
+  std::string identity;
+  Source(const DataSource& c, Access access, uint64_t seed)
+      : config(c), set(c.path, access), order(set, c.name, seed), identity(set.identity()) {
     FT_CHECK_CONFIG(set.documents() > 0 && set.tokens() > 0,
                     "{}: the set has no tokens; leave the source out", c.path);
   }
@@ -29,6 +33,33 @@ struct Sample {
   size_t source;
   std::vector<Span> spans;
 };
+
+// Opens all sources. Each is a handful of small reads at random places, slow one after another on a
+// parallel file system: several at a time. The first source that fails in the order given speaks.
+std::vector<std::unique_ptr<Source>> open_sources(const DataConfig& config, uint64_t seed) {
+  constexpr size_t kAtATime = 16;
+  const Access access = access_of(config.read);
+  std::vector<std::unique_ptr<Source>> sources(config.train.size());
+  std::vector<std::exception_ptr> failed(sources.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t s = next++; s < sources.size(); s = next++) {
+      try {
+        sources[s] = std::make_unique<Source>(config.train[s], access, seed);
+      } catch (...) {
+        failed[s] = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::future<void>> workers;
+  for (size_t w = 1; w < std::min(kAtATime, sources.size()); ++w)
+    workers.push_back(std::async(std::launch::async, work));
+  work();
+  for (auto& worker : workers) worker.get();
+  for (const auto& failure : failed)
+    if (failure) std::rethrow_exception(failure);
+  return sources;
+}
 
 // A step, and where the stream stands after it.
 struct Prepared {
@@ -43,8 +74,9 @@ struct Loader::Impl {
   int64_t vocab;
   int dp_rank, dp_size;
   std::vector<std::unique_ptr<Source>> sources;
-  BlendRecord present;  // the configured blend
-  Position position;    // before the step under preparation
+  std::vector<std::string> names;  // of the sources
+  BlendRecord present;             // the configured blend
+  Position position;               // before the step under preparation
 
   // The step under preparation. Works on a copy of the position, so state() does not depend on it.
   struct Ahead {
@@ -55,12 +87,18 @@ struct Loader::Impl {
 
   StepBatches read(const std::vector<Sample>& mine, int64_t micro_batch) const {
     StepBatches step;
+    for (const Sample& sample : mine)
+      for (const Span& span : sample.spans)
+        sources[sample.source]->set.expect(span.document, span.begin, span.count);
     for (size_t i = 0; i < mine.size(); i += static_cast<size_t>(micro_batch)) {
       const size_t n = std::min(mine.size() - i, static_cast<size_t>(micro_batch));
       Batch batch = padding_batch(static_cast<int64_t>(n), config.sequence_length);
-      for (size_t r = 0; r < n; ++r)
-        fill_row(sources[mine[i + r].source]->set, mine[i + r].spans, config.isolate_documents,
-                 vocab, static_cast<int64_t>(r), batch);
+      for (size_t r = 0; r < n; ++r) {
+        const Sample& sample = mine[i + r];
+        batch.sources[r] = static_cast<int32_t>(sample.source);
+        fill_row(sources[sample.source]->set, sample.spans, config.isolate_documents, vocab,
+                 static_cast<int64_t>(r), batch);
+      }
       step.micro.push_back(std::move(batch));
     }
     return step;
@@ -68,24 +106,23 @@ struct Loader::Impl {
 
   Prepared prepare(Position p, int64_t global_batch, int64_t micro_batch) const {
     Blend blend;
-    std::vector<int64_t> taken_before;
-    for (const auto& s : sources) {
-      blend.weights.push_back(present.weights.at(s->config.name));
-      blend.taken.push_back(p.taken.at(s->config.name));
+    for (const std::string& name : names) {
+      blend.weights.push_back(present.weights.at(name));
+      blend.taken.push_back(p.taken.at(name));
+      blend.samples += blend.taken.back();
     }
-    taken_before = blend.taken;
+    const std::vector<int64_t> taken_before = blend.taken;
     std::vector<Sample> mine;
     for (int64_t i = 0; i < global_batch; ++i) {
       const auto s = static_cast<size_t>(blend.next());
-      auto spans = sources[s]->order.take(p.sources.at(sources[s]->config.name).cursor,
-                                          config.sequence_length);
+      auto spans = sources[s]->order.take(p.sources.at(names[s]).cursor, config.sequence_length);
       if (i % dp_size == dp_rank) mine.push_back({s, std::move(spans)});
     }
     p.samples += global_batch;
     StepBatches step = read(mine, micro_batch);
     step.tokens = global_batch * config.sequence_length;
     for (size_t s = 0; s < sources.size(); ++s) {
-      const std::string& name = sources[s]->config.name;
+      const std::string& name = names[s];
       p.taken[name] = blend.taken[s];
       if (blend.taken[s] > taken_before[s])
         step.per_source[name] = (blend.taken[s] - taken_before[s]) * config.sequence_length;
@@ -114,18 +151,20 @@ Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int 
                   config.sequence_length);
   FT_CHECK_CONFIG(!config.train.empty(), "data.train is empty: nothing to train on");
   std::vector<double> weights;
-  for (DataSource source : config.train) {
+  for (DataSource& source : i.config.train) {
     if (source.name.empty()) source.name = source.path;
-    FT_CHECK_CONFIG(!i.position.sources.count(source.name),
+    FT_CHECK_CONFIG(i.position.sources.try_emplace(source.name).second,
                     "data.train: two sources are named '{}'; give one another name", source.name);
-    i.sources.push_back(std::make_unique<Source>(source, seed));
-    i.position.sources[source.name] = {{}, i.sources.back()->set.identity()};
+    i.names.push_back(source.name);
     weights.push_back(source.weight);
   }
   const Blend blend = make_blend(weights);
   i.present.sequence_length = config.sequence_length;
-  for (size_t s = 0; s < i.sources.size(); ++s)
-    i.present.weights[i.sources[s]->config.name] = blend.weights[s];
+  i.sources = open_sources(i.config, seed);
+  for (size_t s = 0; s < i.sources.size(); ++s) {
+    i.position.sources[i.names[s]].identity = i.sources[s]->identity;
+    i.present.weights[i.names[s]] = blend.weights[s];
+  }
   enter_blend(i.position, i.present);
 }
 
@@ -160,12 +199,12 @@ void Loader::restore(const DataState& state) {
                   i.position.seed, p.seed);
   for (const auto& s : i.sources) {
     const std::string& name = s->config.name;
-    const std::string identity = s->set.identity();
+    const std::string& identity = s->identity;
     const auto [known, added] = p.sources.try_emplace(name, SourcePosition{{}, identity});
     FT_CHECK_CONFIG(
         known->second.identity == identity,
-        "data source '{}': {}.bin or .idx changed since the checkpoint ({} then, {} now: sizes and "
-        "hashes); "
+        "data source '{}': {}.bin, .idx or .mask.bin changed since the checkpoint ({} then, {} "
+        "now: sizes and hashes); "
         "bring the old files back, or give the new ones another name to start them afresh",
         name, s->config.path, known->second.identity, identity);
     FT_CHECK_CONFIG(known->second.cursor.document < s->set.documents(),
@@ -178,14 +217,26 @@ void Loader::restore(const DataState& state) {
   i.position = std::move(p);
 }
 
+const std::vector<std::string>& Loader::source_names() const { return impl_->names; }
+
 std::string Loader::description() const {
+  constexpr size_t kShown = 20;
   const Impl& i = *impl_;
   std::string text = "data:";
-  for (const auto& s : i.sources)
-    text += fmt::format("\n  {}: {} documents, {} tokens ({}), weight {:.3f}, at epoch {:.3f}",
-                        s->config.name, s->set.documents(), s->set.tokens(), s->set.dtype_name(),
-                        i.present.weights.at(s->config.name),
-                        s->order.epochs(i.position.sources.at(s->config.name).cursor));
+  int64_t documents = 0, tokens = 0;
+  for (size_t s = 0; s < i.sources.size(); ++s) {
+    const Source& source = *i.sources[s];
+    documents += source.set.documents(), tokens += source.set.tokens();
+    if (s >= kShown) continue;
+    text += fmt::format("\n  {}: {} documents, {} tokens ({}{}), weight {:.3f}, at epoch {:.3f}",
+                        i.names[s], source.set.documents(), source.set.tokens(),
+                        source.set.dtype_name(), source.set.has_mask() ? ", masked" : "",
+                        i.present.weights.at(i.names[s]),
+                        source.order.epochs(i.position.sources.at(i.names[s]).cursor));
+  }
+  if (i.sources.size() > kShown)
+    text += fmt::format("\n  and {} more; all {} sources: {} documents, {} tokens",
+                        i.sources.size() - kShown, i.sources.size(), documents, tokens);
   return text;
 }
 

@@ -19,10 +19,11 @@ struct Batch {
   int64_t sequences = 0;
   int64_t length = 0;
   std::vector<int32_t> ids;     // [T]
-  std::vector<int32_t> labels;  // [T] the next token, or kIgnore (document end, padding)
+  std::vector<int32_t> labels;  // [T] the next token, or kIgnore (document end, mask, padding)
   std::vector<int32_t>
-      docs;           // [T] index (in this batch) of the token's document start; see core/ops.h
-  int64_t valid = 0;  // labels that count
+      docs;  // [T] index (in this batch) of the token's document start; see core/ops.h
+  std::vector<int32_t> sources;  // [sequences] place in Loader::source_names(); else 0
+  int64_t valid = 0;             // labels that count
 };
 
 // One optimizer step of one data-parallel rank.
@@ -53,8 +54,10 @@ class Loader {
   // Continues from there; the present blend may differ from the saved one (weights, new sources,
   // sequence length). Throws ConfigError where a file's length or identity changed since.
   void restore(const DataState& state);
-  std::string description()
-      const;  // tokens, documents, epochs per source: lines for the start of a run
+  // In the order of the configuration.
+  const std::vector<std::string>& source_names() const;
+  // Tokens, documents, epochs per source: lines for the start of a run. Of many, the first few.
+  std::string description() const;
 
  private:
   struct Impl;

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 namespace ft {
 
@@ -22,7 +21,6 @@ Blend make_blend(const std::vector<double>& weights) {
 }
 
 int64_t Blend::next() {
-  const int64_t samples = std::accumulate(taken.begin(), taken.end(), int64_t{0});
   size_t best = 0;
   double most = -std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -31,7 +29,7 @@ int64_t Blend::next() {
         std::fma(weights[i], static_cast<double>(samples + 1), -static_cast<double>(taken[i]));
     if (weights[i] > 0 && lag > most) most = lag, best = i;
   }
-  ++taken[best];
+  ++taken[best], ++samples;
   return static_cast<int64_t>(best);
 }
 

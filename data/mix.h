@@ -11,9 +11,10 @@ namespace ft {
 struct Blend {
   std::vector<double> weights;  // sum 1
   std::vector<int64_t> taken;
-  int64_t next();  // index of the source; counts it
+  int64_t samples = 0;  // sum of `taken`
+  int64_t next();       // index of the source; counts it
 };
 
-Blend make_blend(const std::vector<double>& weights);  // any positive sum
+Blend make_blend(const std::vector<double>& weights);  // any positive sum; nothing taken yet
 
 }  // namespace ft

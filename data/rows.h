@@ -11,8 +11,8 @@ namespace ft {
 Batch padding_batch(int64_t sequences, int64_t length);
 
 // Reads a sample into row `row`. Up to length + 1 tokens; where there are fewer, the rest of the
-// row stays padding. A document that began before the row starts at the row's start: its state is
-// fresh.
+// row stays padding. Labels that the set's mask leaves out are ignored. A document that began
+// before the row starts at the row's start: its state is fresh.
 void fill_row(const TokenSet& set, const std::vector<Span>& spans, bool isolate_documents,
               int64_t vocab_size, int64_t row, Batch& batch);
 

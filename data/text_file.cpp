@@ -30,17 +30,21 @@ struct TextFile::Reader {
   explicit Reader(const std::string& p) : path(p) {}
   virtual ~Reader() = default;
   virtual size_t read() = 0;  // bytes now in `piece`; 0 at the end
+  virtual int64_t consumed() const = 0;
 };
 
 namespace {
 
 struct PlainReader : TextFile::Reader {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file;
-  int64_t position = 0;
-  explicit PlainReader(const std::string& p)
-      : Reader(p), file(std::fopen(p.c_str(), "rb"), std::fclose) {
+  int64_t begin, position;
+  explicit PlainReader(const std::string& p, int64_t from = 0)
+      : Reader(p), file(std::fopen(p.c_str(), "rb"), std::fclose), begin(from), position(from) {
     FT_CHECK_CONFIG(file, "{}: cannot be opened: {}", path, std::strerror(errno));
+    FT_CHECK_CONFIG(from == 0 || ::fseeko(file.get(), from, SEEK_SET) == 0,
+                    "{}: cannot be read from byte {}: {}", path, from, std::strerror(errno));
   }
+  int64_t consumed() const override { return position - begin; }
   size_t read_into(std::vector<char>& buffer) {
     const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get());
     FT_CHECK(n > 0 || !std::ferror(file.get()), "{}: reading failed at byte {}: {}", path, position,
@@ -57,6 +61,7 @@ struct GzReader : TextFile::Reader {
     FT_CHECK_CONFIG(file, "{}: cannot be opened: {}", path, std::strerror(errno));
     gzbuffer(file.get(), 1 << 18);
   }
+  int64_t consumed() const override { return gzoffset(file.get()); }
   size_t read() override {
     const int n = gzread(file.get(), piece.data(), static_cast<unsigned>(piece.size()));
     // zlib would pass on as they are the bytes of a file that is not gzip.
@@ -95,14 +100,16 @@ struct ZstReader : PlainReader {
 
 }  // namespace
 
-TextFile::TextFile(const std::string& path) {
+TextFile::TextFile(const std::string& path, int64_t begin) {
   if (ends_with(path, ".gz")) reader_ = std::make_unique<GzReader>(path);
   else if (ends_with(path, ".zst")) reader_ = std::make_unique<ZstReader>(path);
-  else reader_ = std::make_unique<PlainReader>(path);
+  else reader_ = std::make_unique<PlainReader>(path, begin);
 }
 
 TextFile::~TextFile() = default;
 std::string_view TextFile::read() { return {reader_->piece.data(), reader_->read()}; }
+
+int64_t TextFile::consumed() const { return reader_->consumed(); }
 
 std::string unpacked_name(const std::string& path) {
   for (const char* suffix : {".gz", ".zst"})

@@ -1,10 +1,12 @@
-// Megatron's .bin/.idx token files: reading by mmap (opening a set never scans it) and writing.
+// Megatron's .bin/.idx token files, read. Opening a set never scans it. data/token_writer.h writes.
 // Layout of .idx, little endian, unaligned: "MMIDIDX\0\0", u64 version 1, u8 dtype code, u64 S
 // sequences, u64 D = documents + 1, int32 length[S], int64 byte offset[S], int64 document
 // boundary[D] (sequence numbers).
+// PREFIX.mask.bin may stand beside them: one byte for each token of the .bin, in its order; not 0:
+// the token counts in the loss as a label.
 #pragma once
 
-#include "core/file.h"
+#include "data/data_file.h"
 
 #include <cstdint>
 #include <memory>
@@ -17,7 +19,9 @@ namespace ft {
 // tokens are those of its sequences one after another, which need not be adjacent in the .bin.
 class TokenSet {
  public:
-  explicit TokenSet(const std::string& prefix);  // throws ConfigError: file, offset, what is wrong
+  // The .idx is always mapped; the .bin and mask as `access` says. Throws ConfigError: file,
+  // offset, what is wrong.
+  explicit TokenSet(const std::string& prefix, Access access = Access::Map);
   ~TokenSet();
   TokenSet(TokenSet&&) noexcept;
 
@@ -28,23 +32,14 @@ class TokenSet {
   int64_t document_length(int64_t document) const;  // tokens
   // Tokens [begin, begin + count) of a document, widened; throws on ids outside int32.
   void read(int64_t document, int64_t begin, int64_t count, int32_t* out) const;
+  bool has_mask() const;
+  // The mask bytes of the same tokens; only where has_mask().
+  void read_mask(int64_t document, int64_t begin, int64_t count, uint8_t* out) const;
+  // These tokens are read soon.
+  void expect(int64_t document, int64_t begin, int64_t count) const;
   std::string dtype_name() const;  // "uint16", "int32", ...
-  std::string identity() const;    // lengths of both files and hashes of 16 blocks of each
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
-
-// Writes PREFIX.bin and PREFIX.idx; they appear whole, at finish(), or not at all.
-class TokenWriter {
- public:
-  TokenWriter(const std::string& prefix,
-              int64_t vocab_size);  // uint16 where vocab < 65500, else int32 (Megatron's rule)
-  ~TokenWriter();
-  void add_sequence(const int32_t* tokens, int64_t count);
-  void end_document();
-  void finish();
+  // Lengths of the files and hashes of 16 blocks of each.
+  std::string identity() const;
 
  private:
   struct Impl;

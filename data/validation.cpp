@@ -33,7 +33,7 @@ std::vector<Batch> validation_batches(const DataSource& source, const DataConfig
                   "validation needs data.sequence_length and train.micro_batch "
                   "of 1 or more; they are {} and {}",
                   config.sequence_length, micro_batch);
-  const TokenSet set(source.path);
+  const TokenSet set(source.path, access_of(config.read));
   int64_t document = 0, offset = 0, samples = 0;
   std::vector<std::vector<Span>> mine;
   while (document < set.documents() && (max_sequences == 0 || samples < max_sequences)) {

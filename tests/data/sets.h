@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "core/file.h"
 #include "data/loader.h"
+#include "data/token_writer.h"
 #include "data/tokens.h"
 
 #include <unistd.h>

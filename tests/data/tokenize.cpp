@@ -1,5 +1,6 @@
 #include "app/tokenize.h"
 #include "core/check.h"
+#include "data/jsonl.h"
 #include "tests/catch.h"
 #include "tests/data/sets.h"
 
@@ -143,4 +144,104 @@ TEST_CASE("tokenize says what is wrong and leaves nothing", "[tokenize]") {
   write_text(folder / "b.jsonl", "{\"content\": \"b\"}\n");
   tokenize({.inputs = {folder / "b.jsonl"}, .out = folder / "out", .field = "content"});
   CHECK(texts(folder / "out") == std::vector<std::string>{"b"});
+}
+
+TEST_CASE("tokenize writes the same bytes with any number of threads", "[tokenize]") {
+  const TempFolder folder;
+  std::filesystem::create_directories(folder / "in");
+  std::vector<std::string> expected;
+  std::string lines, text;
+  for (int i = 0; lines.size() < (size_t{11} << 20); ++i) {  // several pieces
+    expected.push_back(std::string(static_cast<size_t>(i * 7919 % 900), 'a' + i % 26) +
+                       (i % 3 ? "" : "\n\"\u00e4"));
+    lines += nlohmann::json{{"id", i}, {"text", expected.back()}}.dump() + (i % 5 ? "\n" : "\r\n");
+    if (i % 11 == 0) lines += "\n";
+  }
+  for (int i = 0; i < 6'000'000; ++i) text += static_cast<char>(i * i >> 3);
+  expected.push_back(text);
+  write_text(folder / "in/a.jsonl", lines);
+  write_text(folder / "in/b.txt", text);
+  for (int i = 0; i < 40; ++i) {
+    write_text(folder / fmt::format("in/c{:02}.txt", i), std::to_string(i));
+    expected.push_back(std::to_string(i));
+  }
+  write_gz(folder / "in/d.jsonl.gz", "{\"text\": \"end\"}");
+  expected.push_back("end");
+  std::string one_bin, one_idx;
+  for (const int64_t threads : {1, 2, 5}) {
+    const std::string out = folder / fmt::format("out{}", threads);
+    tokenize({.inputs = {folder / "in"}, .out = out, .threads = threads});
+    if (threads == 1) {
+      one_bin = read_text(out + ".bin"), one_idx = read_text(out + ".idx");
+      CHECK(texts(out) == expected);
+    }
+    CHECK((read_text(out + ".bin") == one_bin));
+    CHECK((read_text(out + ".idx") == one_idx));
+  }
+
+  // The fault that comes first in the files is named, with its line, whoever finds one first.
+  const size_t first = lines.find('\n', size_t{9} << 20), second = lines.find('\n', first + 1000);
+  const auto number =
+      1 + std::count(lines.begin(), lines.begin() + static_cast<int64_t>(first) + 1, '\n');
+  std::string bad = lines;
+  bad.insert(second + 1, "nor this\n");
+  bad.insert(first + 1, "not this\n");
+  write_text(folder / "bad.jsonl", bad);
+  const std::string says =
+      refusal({.inputs = {folder / "bad.jsonl"}, .out = folder / "bad", .threads = 4});
+  INFO(says);
+  CHECK(says.find(fmt::format("bad.jsonl:{}: is no JSON", number)) != std::string::npos);
+  CHECK(says.find("'n'") == std::string::npos);
+  CHECK(!std::filesystem::exists(folder / "bad.bin"));
+}
+
+TEST_CASE("a prompt goes before the text and is left out of the loss", "[tokenize]") {
+  const TempFolder folder;
+  write_text(folder / "a.jsonl",
+             "{\"prompt\": \"2+2=\", \"text\": \"4\"}\n{\"text\": \"b\", \"prompt\": \"\"}\n");
+  write_text(folder / "b.txt", "xyz");
+  tokenize({.inputs = {folder / "a.jsonl", folder / "b.txt"},
+            .out = folder / "out",
+            .prompt_field = "prompt"});
+  CHECK(texts(folder / "out") == std::vector<std::string>{"2+2=4", "b", "xyz"});
+  const TokenSet set(folder / "out");
+  REQUIRE(set.has_mask());
+  CHECK(read_text(folder / "out.mask.bin") ==
+        std::string("\0\0\0\0\1\1\1\1\1\1\1\1", 12));  // an end of document counts
+  write_text(folder / "c.jsonl", "{\"text\": \"b\"}\n");
+  const std::string says =
+      refusal({.inputs = {folder / "c.jsonl"}, .out = folder / "c", .prompt_field = "prompt"});
+  CHECK(says.find("c.jsonl:1: the object has no text in \"prompt\"; --prompt-field") !=
+        std::string::npos);
+  tokenize({.inputs = {folder / "a.jsonl"}, .out = folder / "out"});
+  CHECK_FALSE(TokenSet(folder / "out").has_mask());
+}
+
+TEST_CASE("lines of JSON are read as JSON says", "[tokenize]") {
+  JsonLine parser("text", "");
+  const auto text_of = [&](std::string line) -> std::string {
+    line.append(JsonLine::kPadding, '}');
+    const auto texts =
+        parser.parse(std::string_view(line).substr(0, line.size() - JsonLine::kPadding));
+    return texts ? std::string(texts->text) : "blank";
+  };
+  CHECK(text_of("") == "blank");
+  CHECK(text_of(" \t\r") == "blank");
+  CHECK(text_of(R"({"text": "a\"\\\/\b\f\n\r\t\u0041\u00e9\ud83d\ude00"})") ==
+        "a\"\\/\b\f\n\r\tA\u00e9\U0001F600");
+  CHECK(text_of(std::string("{\"text\": \"a\\u0000b\"}")) == std::string("a\0b", 3));
+  CHECK(text_of(R"({"a": {"text": "inner"}, "text": "outer", "b": [1, {"text": 2}]})") == "outer");
+  CHECK(text_of(R"({"text": "first", "text": "last"})") == "last");
+  CHECK(text_of(R"({"te\u0078t": "escaped name"})") == "escaped name");
+  CHECK(text_of(R"({"n": 123456789012345678901234567890, "text": "huge"})") == "huge");
+  CHECK(text_of(R"({"n": -1.5e-3, "text": ""}   )").empty());
+  for (const char* bad :
+       {R"({"text": "a")", R"({"text": "a"} x)", R"({"text": "a"}{"text": "b"})", R"({text: "a"})",
+        R"({"text": 'a'})", R"({"text": "a",})", "{\"text\": \"a\tb\"}", R"({"text": "\x"})",
+        R"({"text": "\ud800"})", "{\"text\": \"\xff\"}", R"({"a": nul, "text": "a"})",
+        R"({"a": 01, "text": "a"})", R"({"text": 1})", R"({"text": null})", R"({"Text": "a"})",
+        R"("text")", "7", "null"}) {
+    INFO(bad);
+    CHECK_THROWS_AS(text_of(bad), ConfigError);
+  }
 }

@@ -146,7 +146,7 @@ TEST_CASE("malformed sets name file, offset and document", "[tokens]") {
   };
   CHECK(with(good).empty());
   RawIndex bad = good;
-  bad.version = 2, has(with(bad), "set.idx: version 2, expected 1");
+  bad.version = 2, has(with(bad), "set.idx: at byte 9: version 2, expected 1");
   bad = good, bad.offsets[2] = 24,
   has(with(bad), "document 1, sequence 2 is said to have 1 tokens at byte 24");
   bad = good, bad.offsets[1] = -4, has(with(bad), "set.idx: at byte 38: document 1, sequence 1");

@@ -1,0 +1,43 @@
+// From a piece of an input file to byte tokens.
+#pragma once
+
+#include "app/tokenize.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+constexpr int32_t kByteEndOfDocument = 256;
+constexpr int64_t kByteVocab = 257;
+
+// What one thread encodes: a file, or where it is large and not packed a piece of it.
+struct EncodeJob {
+  std::string file;
+  bool lines = false;  // JSONL: the lines that begin in [begin, end)
+  int64_t begin = 0;
+  int64_t end = -1;  // -1: to the end of the file, which is also the end of a text's document
+};
+
+struct Encoded {
+  std::vector<uint16_t> tokens;
+  std::vector<uint8_t> mask;      // of each token; empty where no prompt is left out
+  std::vector<size_t> documents;  // where they end in `tokens`
+  int64_t text = 0;               // bytes of text in them
+  int64_t consumed = 0;           // bytes of the file that this took
+};
+
+// The jobs of a file, in order.
+std::vector<EncodeJob> encode_jobs(const std::string& file);
+
+// Gives the job's tokens in parts of about a million. Throws ConfigError: file, line, what is
+// wrong.
+void encode(const EncodeJob& job, const TokenizeOptions& options,
+            const std::function<void(Encoded)>& give);
+
+// The extension below .gz or .zst, without its dot.
+std::string text_extension(const std::string& path);
+
+}  // namespace ft
