@@ -65,8 +65,16 @@ struct CheckpointConfig {
   bool async = false;
 };
 
+// A loss above mean + sigma x standard deviation of the last `window` steps that changed weights.
+struct SpikeConfig {
+  int64_t window = 128;  // 0: not looked for
+  double sigma = 6;
+  std::string action = "warn";  // warn | skip | stop
+};
+
 struct GuardConfig {
   std::string non_finite = "stop";  // stop | skip
+  SpikeConfig spike;
 };
 
 struct LogConfig {

@@ -3,10 +3,12 @@
 
 #include "app/config.h"
 #include "app/engine.h"
+#include "app/guard.h"
 #include "app/run_folder.h"
 #include "data/loader.h"
 #include "parallel/lr_schedule.h"
 #include "parallel/mesh.h"
+#include "parallel/schedule.h"
 
 #include <memory>
 #include <optional>
@@ -39,7 +41,8 @@ class Trainer {
   const Loader& loader() const { return loader_; }
 
  private:
-  void run_micro_batches(Ctx& c, const std::vector<Batch>& batches);
+  void run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
+                         const std::function<void(const Action&)>& after = {});
   void set_scalars(double lr);
   std::string first_bad_op(const std::vector<Batch>& batches);
 
@@ -49,6 +52,8 @@ class Trainer {
   std::unique_ptr<Device> device_;
   Engine engine_;
   Loader loader_;
+  Guard guard_;
+  Poison poison_;
   LrSchedule schedule_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
