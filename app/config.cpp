@@ -148,8 +148,18 @@ void describe(V& v, CheckpointConfig& c) {
   v("async", c.async, "write while training goes on");
 }
 template <class V>
+void describe(V& v, SpikeConfig& c) {
+  v("window", c.window, "steps that the loss is compared with; 0: spikes are not looked for",
+    Range{0, 1e6});
+  v("sigma", c.sigma, "standard deviations above their mean that make a spike", Range{0, 1e6});
+  v("action", c.action, "what a spike leads to", Choices{{"warn", "skip", "stop"}});
+}
+template <class V>
 void describe(V& v, GuardConfig& c) {
   v("non_finite", c.non_finite, "when loss or gradients are not finite", Choices{{"stop", "skip"}});
+  v("spike", c.spike,
+    "a loss above mean + sigma x standard deviation of the last `window` steps (0: off); "
+    "action: warn | skip | stop");
 }
 template <class V>
 void describe(V& v, LogConfig& c) {

@@ -90,8 +90,17 @@ struct CheckpointConfig {
   bool operator==(const CheckpointConfig&) const = default;
 };
 
+// A loss above mean + sigma x standard deviation of the last `window` steps that changed weights.
+struct SpikeConfig {
+  int64_t window = 128;  // 0: not looked for
+  double sigma = 6;
+  std::string action = "warn";  // warn | skip | stop
+  bool operator==(const SpikeConfig&) const = default;
+};
+
 struct GuardConfig {
   std::string non_finite = "stop";  // stop | skip
+  SpikeConfig spike;
   bool operator==(const GuardConfig&) const = default;
 };
 

@@ -8,8 +8,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <cstdio>
 #include <functional>
+#include <new>
+#include <thread>
 
 namespace {
 
@@ -169,30 +172,42 @@ struct CommandLine {
   }
 };
 
+// The exit code of an error, after one message from one rank. What all ranks know of ends the job
+// in order; what this rank alone may know of ends the others too.
+int fail(World* world, const std::string& text, int code, bool shared) {
+  const bool alone = !world || world->all().size() == 1;
+  const bool speaks = alone || (shared ? world->all().rank() == 0 : world->claim_word());
+  if (speaks) std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
+  if (alone || shared) return code;
+  if (!speaks) std::this_thread::sleep_for(std::chrono::seconds(10));  // the speaker ends us
+  world->abort(code);
+  return code;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CommandLine line;
-  try {
-    line.app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return line.app.exit(error) == 0 ? 0 : kUsage;
-  }
   std::unique_ptr<World> world;
   try {
     world = World::open(&argc, &argv);
-    log_open("", world->all().rank() == 0);
-    return line.run(*world);
-  } catch (const std::exception& error) {
-    const auto* known = dynamic_cast<const Error*>(&error);
-    const int code = known ? known->exit_code() : 1;
-    // Usage and configuration mistakes are found by all ranks alike: one of them speaks.
-    if (!world || world->all().rank() == 0 || code != kUsage)
-      std::fprintf(stderr, "falcon-train: %s\n", error.what());
-    if (world && world->all().size() > 1) {
-      if (code == kUsage) return code;
-      world->abort(code);
+    const bool chief = world->all().rank() == 0;
+    try {
+      line.app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      const bool help = error.get_exit_code() == 0;
+      if (chief) line.app.exit(error);
+      return help ? 0 : kUsage;
     }
-    return code;
+    log_open("", chief);
+    return line.run(*world);
+  } catch (const SharedError& error) {
+    return fail(world.get(), error.what(), error.exit_code(), true);
+  } catch (const Error& error) {
+    return fail(world.get(), error.what(), error.exit_code(), false);
+  } catch (const std::bad_alloc&) {
+    return fail(world.get(), "out of memory on the host; use smaller micro-batches", 1, false);
+  } catch (const std::exception& error) {
+    return fail(world.get(), error.what(), 1, false);
   }
 }

@@ -51,7 +51,7 @@ std::string step_line(const StepRecord& r) {
       "mem {:.2f}/{:.1f} GiB{}",
       r.step, r.steps, 100.0 * static_cast<double>(r.step) / static_cast<double>(r.steps), r.loss,
       r.grad_norm, r.lr, speed, r.seconds, duration(r.eta), static_cast<double>(r.memory) / kGiB,
-      static_cast<double>(r.memory_total) / kGiB, r.skipped ? "  skipped: not finite" : "");
+      static_cast<double>(r.memory_total) / kGiB, r.skipped ? "  left out" : "");
 }
 
 RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step)

@@ -2,12 +2,14 @@
 #include "app/commands.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
+#include "app/run_start.h"
 #include "app/trainer.h"
 #include "core/log.h"
 #include "parallel/health.h"
 
+#include <algorithm>
 #include <chrono>
-#include <filesystem>
+#include <optional>
 
 namespace ft {
 
@@ -15,30 +17,14 @@ namespace {
 
 constexpr int kSavedOnSignal = 75;
 
-std::optional<std::string> checkpoint_to_resume(World& world, const TrainOptions& options,
-                                                const std::string& folder) {
-  std::string chosen;
-  if (options.resume == "auto") {
-    if (world.all().rank() == 0)
-      chosen = newest_checkpoint(folder, [](const std::string& text) {
-                 log_warn("{}", text);
-               }).value_or("");
-    chosen = broadcast_text(world.all(), chosen, 0);
-  } else if (options.resume != "none") {
-    chosen = options.resume;
-  }
-  return chosen.empty() ? std::nullopt : std::optional(chosen);
-}
-
 class Loop {
  public:
-  Loop(World& world, const Config& config, const TrainOptions& options)
+  Loop(World& world, const Config& config, const std::optional<std::string>& from)
       : world_(world),
         config_(config),
         path_(config.run.directory + "/" + config.run.name),
         checkpoints_(path_ + "/checkpoints"),
         trainer_(world, config) {
-    const auto from = checkpoint_to_resume(world, options, checkpoints_);
     trainer_.start(from);
     if (chief()) {
       folder_.emplace(path_, config_text(config), trainer_.steps_done());
@@ -50,7 +36,9 @@ class Loop {
   }
 
   int run() {
-    install_stop_signals();
+    if (chief() && trainer_.steps_done() >= trainer_.steps_total())
+      log_info("nothing is left to do: step {} of {}; raise train.tokens to go on",
+               trainer_.steps_done(), trainer_.steps_total());
     if (config_.validate.at_start && trainer_.steps_done() == 0) validate(0, false);
     while (trainer_.steps_done() < trainer_.steps_total()) {
       StepRecord r = trainer_.step();
@@ -59,8 +47,7 @@ class Loop {
       if (config_.validate.every > 0 && (last || r.step % config_.validate.every == 0))
         validate(r.step, last);
       const bool stop = stop_requested(world_.all()) || out_of_time();
-      if (last || stop || (config_.checkpoint.every > 0 && r.step % config_.checkpoint.every == 0))
-        save(last || stop);
+      if (last || stop || save_is_due(r.step)) save(last || stop);
       if (stop && !last) {
         if (chief())
           log_info("stopped by a signal or run.stop_before after step {}; saved", r.step);
@@ -105,19 +92,33 @@ class Loop {
     }
   }
 
-  // A full disk must not end the run: the error is logged, older checkpoints stay. At the end it
-  // does matter.
+  bool save_is_due(int64_t step) const {
+    const int64_t every = config_.checkpoint.every;
+    return step == retry_at_ || (every > 0 && step % every == 0);
+  }
+
+  // A full disk must not end the run: the error is logged, older checkpoints stay, and saving is
+  // tried again before the next one is due. At the end it does matter.
   void save(bool must) {
+    retry_at_ = 0;
     try {
       trainer_.save(checkpoints_);
-    } catch (const Error& error) {
+    } catch (const SharedError& error) {
       if (must) throw;
+      retry_at_ = trainer_.steps_done() + std::max<int64_t>(1, config_.checkpoint.every / 10);
       if (chief())
-        log_error("checkpoint of step {} was not saved: {}", trainer_.steps_done(), error.what());
+        log_error(
+            "checkpoint of step {} was not saved: {}; older ones stay, the next try is at "
+            "step {}",
+            trainer_.steps_done(), error.what(), retry_at_);
       return;
     }
-    if (chief())
+    if (!chief()) return;
+    try {
       retain_checkpoints(checkpoints_, config_.checkpoint.keep_last, config_.checkpoint.keep_every);
+    } catch (const Error& error) {
+      log_error("{}", error.what());
+    }
   }
 
   World& world_;
@@ -125,6 +126,7 @@ class Loop {
   std::string path_, checkpoints_;
   Trainer trainer_;
   std::optional<RunFolder> folder_;
+  int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
   double average_ = 0;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
@@ -132,12 +134,16 @@ class Loop {
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
-  const Config read = load_config(options.config, options.sets);
-  world.set_timeout(read.run.timeout);
-  check_for_training(read, world.all().size());
+  install_stop_signals();
+  Config config;
+  together(world.all(), [&] {
+    config = load_config(options.config, options.sets);
+    check_for_training(config, world.all().size());
+  });
+  world.set_timeout(config.run.timeout);
   // The smallest share of any rank, so that all decide alike.
   const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
-  const Config config = resolve(read, memory);
+  config = resolve(config, memory);
   const std::string problem = fit_problem(config, memory);
   FT_CHECK_CONFIG(problem.empty(), "{}", problem);
   if (options.dry_run) {
@@ -146,8 +152,10 @@ int train(World& world, const TrainOptions& options) {
   }
   for (const std::string& note : config.notes)
     if (world.all().rank() == 0) log_info("note: {}", note);
-  Loop loop(world, config, options);
-  return loop.run();
+  const RunStart start(world, config.run.directory + "/" + config.run.name, options.resume);
+  std::optional<Loop> loop;  // its only collective comes before all that can fail on one rank
+  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint()); });
+  return loop->run();
 }
 
 }  // namespace ft

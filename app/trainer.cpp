@@ -2,7 +2,7 @@
 
 #include "core/log.h"
 #include "core/observe.h"
-#include "parallel/schedule.h"
+#include "parallel/health.h"
 
 #include <chrono>
 #include <cmath>
@@ -28,7 +28,9 @@ Trainer::Trainer(World& world, const Config& config)
       device_(open_device(config.run, world.local_rank())),
       engine_(*device_, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
-              mesh_.data->size()) {
+              mesh_.data->size()),
+      guard_(config.guard),
+      poison_(Poison::from_environment()) {
   recipe_ = recipe_of(config);
   steps_ = steps_left(recipe_, 0);
   with_place(config.source, [&] {
@@ -46,6 +48,7 @@ void Trainer::start(const std::optional<std::string>& path) {
     tokens_ = std::stoll(state.at("tokens"));
     updates_ = std::stoll(state.at("updates"));
     steps_ = step_ + steps_left(recipe_, tokens_);
+    if (state.contains("guard")) guard_.restore(state.at("guard"));
     loader_.restore(state.at("data"));
     if (world_.all().rank() == 0 && state.at("machine") != device_->description())
       log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
@@ -60,7 +63,8 @@ void Trainer::start(const std::optional<std::string>& path) {
   }
 }
 
-void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches) {
+void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
+                                const std::function<void(const Action&)>& after) {
   Extent extent;
   for (const Action& action : one_f_one_b(1, 0, static_cast<int>(batches.size()))) {
     if (action.kind == Action::Forward) {
@@ -70,6 +74,7 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches) {
       c.grad = action.micro == 0 ? Grad::Overwrite : Grad::Accumulate;
       engine_.model().backward(c, 0, extent);
     }
+    if (after) after(action);
   }
 }
 
@@ -83,15 +88,22 @@ std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
   Inspector inspector;
   Ctx c = engine_.context();
   c.observer = &inspector;
-  run_micro_batches(c, batches);
-  return inspector.first_bad();
+  std::string found;
+  run_micro_batches(c, batches, [&](const Action& action) {
+    if (found.empty() && !inspector.first_bad().empty())
+      found = fmt::format("micro-batch {}, {}, {}", action.micro,
+                          action.kind == Action::Forward ? "forward" : "backward",
+                          inspector.first_bad());
+  });
+  return found;
 }
 
 StepRecord Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   Group& data = *mesh_.data;
   const RecipeStep now = recipe_step(recipe_, tokens_);
-  const StepBatches batch = loader_.next(now.batch, config_.train.micro_batch);
+  StepBatches batch;
+  together(data, [&] { batch = loader_.next(now.batch, config_.train.micro_batch); });
   int64_t valid = 0;
   for (const Batch& micro : batch.micro) valid += micro.valid;
   valid = all_sum(data, valid);
@@ -100,6 +112,7 @@ StepRecord Trainer::step() {
   set_scalars(lr, now.weight_decay_factor);
 
   Ctx c = engine_.context();
+  poison_.apply(step_ + 1, world_.all().rank(), engine_.store());
   run_micro_batches(c, batch.micro);
   engine_.store().reduce_gradients(data);
   engine_.store().gradient_norm(c);
@@ -110,18 +123,12 @@ StepRecord Trainer::step() {
   r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) /
            static_cast<double>(std::max<int64_t>(valid, 1));
   r.grad_norm = std::sqrt(engine_.read(engine_.store().grad_squares()));
-  // Loss and norm are sums over all ranks, so every rank reaches the same verdict.
-  if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
-    const std::string bad = first_bad_op(batch.micro);
-    if (!bad.empty())
-      log_error("rank {}: first value that is not finite: {}", world_.all().rank(), bad);
-    FT_CHECK(config_.guard.non_finite == "skip",
-             "step {}: loss {} and gradient norm {} are not both finite; no weight was changed. "
-             "Lower optimizer.lr, or "
-             "set guard.non_finite: skip to leave such steps out",
-             step_ + 1, r.loss, r.grad_norm);
-    r.skipped = true;
-  } else {
+  r.skipped = !guard_.accept(
+      world_.all(),
+      {.step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm},
+      [&] { return first_bad_op(batch.micro); });
+  poison_.heal();
+  if (!r.skipped) {
     const auto& o = config_.optimizer;
     engine_.store().step(c, {.beta1 = o.betas[0],
                              .beta2 = o.betas[1],
@@ -143,9 +150,12 @@ StepRecord Trainer::step() {
 
 std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
   Group& data = *mesh_.data;
-  const auto batches =
-      validation_batches(source, config_.data, config_.model.vocab_size, config_.validate.sequences,
-                         config_.train.micro_batch, data.rank(), data.size());
+  std::vector<Batch> batches;
+  together(data, [&] {
+    batches = validation_batches(source, config_.data, config_.model.vocab_size,
+                                 config_.validate.sequences, config_.train.micro_batch, data.rank(),
+                                 data.size());
+  });
   Ctx c = engine_.context();
   Grad grad = Grad::Overwrite;
   int64_t valid = 0;
@@ -165,7 +175,8 @@ std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
 void Trainer::save(const std::string& directory) {
   const State state = {{"config", config_text(config_)},    {"step", std::to_string(step_)},
                        {"tokens", std::to_string(tokens_)}, {"updates", std::to_string(updates_)},
-                       {"data", loader_.state()},           {"machine", device_->description()}};
+                       {"data", loader_.state()},           {"guard", guard_.state()},
+                       {"machine", device_->description()}};
   std::vector<CheckpointPiece> pieces;
   if (mesh_.data->rank() == 0) pieces = engine_.store().checkpoint_pieces(true);
   save_checkpoint(world_.all(), directory, fmt::format("step-{:08}", step_), pieces, state);

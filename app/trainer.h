@@ -3,10 +3,12 @@
 
 #include "app/config.h"
 #include "app/engine.h"
+#include "app/guard.h"
 #include "app/recipe.h"
 #include "app/run_folder.h"
 #include "data/loader.h"
 #include "parallel/mesh.h"
+#include "parallel/schedule.h"
 
 #include <memory>
 #include <optional>
@@ -37,7 +39,8 @@ class Trainer {
   const Loader& loader() const { return loader_; }
 
  private:
-  void run_micro_batches(Ctx& c, const std::vector<Batch>& batches);
+  void run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
+                         const std::function<void(const Action&)>& after = {});
   void set_scalars(double lr, double weight_decay_factor);
   std::string first_bad_op(const std::vector<Batch>& batches);
 
@@ -48,6 +51,8 @@ class Trainer {
   Engine engine_;
   Loader loader_;
   Recipe recipe_;
+  Guard guard_;
+  Poison poison_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these

@@ -26,6 +26,13 @@ class ConfigError : public Error {
   explicit ConfigError(const std::string& what) : Error(what, 2) {}
 };
 
+// What all ranks throw together, each knowing of the others: one of them speaks for all, and the
+// job ends in order.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace ft
 
 // FT_CHECK(cond, "what is wrong and how to mend it: {}", value): throws ft::Error.

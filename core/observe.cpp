@@ -17,17 +17,27 @@ void each_row(const Tensor& t, F&& f) {
   for (int64_t r = 0; r < rows; ++r) f(static_cast<const char*>(t.data) + r * step, cols, r);
 }
 
-bool finite_at(const Tensor& t, const char* row, int64_t i) {
+double value_at(const Tensor& t, const char* row, int64_t i) {
   switch (t.dtype) {
     case Dtype::F32:
-      return std::isfinite(reinterpret_cast<const float*>(row)[i]);
+      return reinterpret_cast<const float*>(row)[i];
     case Dtype::BF16:
-      return std::isfinite(static_cast<float>(reinterpret_cast<const bf16*>(row)[i]));
+      return static_cast<float>(reinterpret_cast<const bf16*>(row)[i]);
     case Dtype::F64:
-      return std::isfinite(reinterpret_cast<const double*>(row)[i]);
+      return reinterpret_cast<const double*>(row)[i];
     default:
-      return true;
+      return 0;  // whole numbers are finite
   }
+}
+
+bool finite_at(const Tensor& t, const char* row, int64_t i) {
+  return std::isfinite(value_at(t, row, i));
+}
+
+// "model.layers.3." begins names of parameters; alone it is shown without its point.
+std::string trimmed(std::string where) {
+  while (!where.empty() && where.back() == '.') where.pop_back();
+  return where;
 }
 
 }  // namespace
@@ -59,7 +69,8 @@ void Inspector::after(const std::string& where, const char* op, const std::vecto
     each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t r) {
       for (int64_t i = 0; i < cols && first_bad_.empty(); ++i)
         if (!finite_at(seen.tensor, row, i))
-          first_bad_ = fmt::format("{}: {}.{} at [{}, {}]", where, op, seen.name, r, i);
+          first_bad_ = fmt::format("{}: {}.{} at [{}, {}] is {}", trimmed(where), op, seen.name, r,
+                                   i, value_at(seen.tensor, row, i));
     });
   }
 }

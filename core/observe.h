@@ -37,7 +37,7 @@ class Inspector : public Observer {
              double flops, double bytes) override;
   const std::string& first_bad() const {
     return first_bad_;
-  }  // "layers.3: ssd.y at [17, 5]", or empty
+  }  // "layers.3: ssd.y at [17, 5] is nan", or empty
 
  private:
   std::string first_bad_;

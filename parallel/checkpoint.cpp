@@ -50,16 +50,6 @@ std::string existing_text(const std::string& path, const char* why) {
   return read_text(path);
 }
 
-// The number at the end of a name: step-00000100 -> 100; -1 where there is none.
-int64_t step_of(const std::string& path) {
-  const std::string name = fs::path(path).filename().string();
-  const size_t last = name.find_last_not_of("0123456789");
-  const size_t begin = last == std::string::npos ? 0 : last + 1;
-  int64_t step = -1;
-  const auto result = std::from_chars(name.data() + begin, name.data() + name.size(), step);
-  return result.ec == std::errc() ? step : -1;
-}
-
 bool is_leftover(const fs::path& path) { return path.filename().string().starts_with(".tmp-"); }
 
 // The part [begin, end) that two runs share.
@@ -164,24 +154,50 @@ void Checkpoint::verify() const {
   }
 }
 
-std::vector<std::string> list_checkpoints(const std::string& directory) {
+int64_t checkpoint_step(const std::string& path) {
+  const std::string name = fs::path(path).filename().string();
+  const size_t last = name.find_last_not_of("0123456789");
+  const size_t begin = last == std::string::npos ? 0 : last + 1;
+  int64_t step = -1;
+  const auto result = std::from_chars(name.data() + begin, name.data() + name.size(), step);
+  return result.ec == std::errc() ? step : -1;
+}
+
+namespace {
+
+// The folders of steps, oldest first.
+std::vector<std::string> step_folders(const std::string& directory) {
   std::vector<std::string> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     std::error_code ignored;
-    if (!is_leftover(entry.path()) && fs::exists(entry.path() / "COMPLETE", ignored))
+    if (!is_leftover(entry.path()) && entry.is_directory(ignored))
       found.push_back(entry.path().string());
   }
   std::sort(found.begin(), found.end(), [](const std::string& a, const std::string& b) {
-    return std::pair(step_of(a), a) < std::pair(step_of(b), b);
+    return std::pair(checkpoint_step(a), a) < std::pair(checkpoint_step(b), b);
   });
+  return found;
+}
+
+bool has_marker(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path + "/COMPLETE", ignored);
+}
+
+}  // namespace
+
+std::vector<std::string> list_checkpoints(const std::string& directory) {
+  std::vector<std::string> found = step_folders(directory);
+  std::erase_if(found, [](const std::string& path) { return !has_marker(path); });
   return found;
 }
 
 std::optional<std::string> newest_checkpoint(const std::string& directory,
                                              const std::function<void(const std::string&)>& warn) {
-  std::vector<std::string> all = list_checkpoints(directory);
+  std::vector<std::string> all = step_folders(directory);
   for (auto path = all.rbegin(); path != all.rend(); ++path) {
+    if (checkpoint_step(*path) < 0 && !has_marker(*path)) continue;  // somebody's own folder
     try {
       Checkpoint(*path).verify();
       return *path;
@@ -198,7 +214,7 @@ void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t
   const int64_t newest = std::max<int64_t>(keep_last, 1);  // the newest one always stays
   for (int64_t i = 0; i < count - newest; ++i) {
     const std::string& path = all[static_cast<size_t>(i)];
-    const int64_t step = step_of(path);
+    const int64_t step = checkpoint_step(path);
     if (step < 0 || (keep_every > 0 && step % keep_every == 0))
       continue;  // not ours to remove, or kept
     // Out of sight first, so that a kill in between leaves no half of it under its name.

@@ -59,6 +59,8 @@ class Checkpoint {
   std::unique_ptr<Impl> impl_;
 };
 
+// The number at the end of a checkpoint's name: step-00000100 -> 100; -1 where there is none.
+int64_t checkpoint_step(const std::string& path);
 // Directories that carry a marker, oldest first; leftovers (.tmp-*) are never listed.
 std::vector<std::string> list_checkpoints(const std::string& directory);
 // The newest one that opens and verifies; each newer one that does not is reported through `warn`.

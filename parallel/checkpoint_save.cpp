@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "parallel/checkpoint_io.h"
+#include "parallel/health.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -135,37 +136,35 @@ std::map<std::string, StoredTensor> write_rank_file(const std::string& folder, i
 
 namespace {
 
-// Runs `work` and returns what went wrong, or nothing.
-template <class Work>
-std::string attempt(const Work& work) {
-  try {
-    work();
-    return {};
-  } catch (const std::exception& error) {
-    const std::string what = error.what();
-    return what.empty() ? "unknown fault" : what;
-  }
-}
-
-// All ranks learn of the first fault; rank 0 clears what was begun; then all throw it.
-void agree(Group& group, const std::string& fault, const std::string& temporary) {
-  if (all_max(group, static_cast<int64_t>(fault.empty() ? 0 : 1)) == 0) return;
-  const std::vector<std::string> faults = gather_text(group, fault);
-  if (group.rank() == 0) {
-    std::error_code ignored;
-    if (!temporary.empty()) fs::remove_all(temporary, ignored);
-  }
-  group.barrier().wait();
-  for (int r = 0; r < group.size(); ++r) {
-    const std::string& text = faults[static_cast<size_t>(r)];
-    if (!text.empty()) throw Error(group.size() > 1 ? fmt::format("rank {}: {}", r, text) : text);
-  }
-}
-
 void check_name(const std::string& name) {
   FT_CHECK(
       !name.empty() && name[0] != '.' && name.find('/') == std::string::npos && name.size() < 200,
       "checkpoint: \"{}\" cannot be its name; use letters, digits and dashes", name);
+}
+
+// Rank 0: the manifest of all ranks' pieces, the marker, and the new name.
+void finish(const std::string& directory, const std::string& name, const std::string& temporary,
+            const std::vector<std::string>& pieces_of_ranks, const State& state) {
+  detail::Manifest manifest{state, {}};
+  for (const std::string& text : pieces_of_ranks) detail::merge_pieces(text, manifest.tensors);
+  for (auto& [tensor, stored] : manifest.tensors) {
+    detail::check_cover(tensor, stored);
+    for (const detail::StoredPiece& p : stored.pieces)
+      FT_CHECK(fs::is_regular_file(temporary + "/" + p.file),
+               "{}/{}: rank 0 does not see what another rank wrote; run.directory must be a file "
+               "system that all nodes share",
+               temporary, p.file);
+  }
+  const std::string text = detail::manifest_text(manifest);
+  write_text(temporary + "/manifest.json", text);
+  write_text(temporary + "/COMPLETE", detail::hex(detail::text_hash(text)) + "\n");
+  sync_path(temporary);
+  const std::string aside = directory + "/.tmp-old-" + name;
+  detail::put_in_place(temporary, directory + "/" + name, aside);
+  sync_path(directory);
+  std::error_code ignored;  // what the new one replaced; a leftover is never listed
+  fs::remove_all(temporary, ignored);
+  fs::remove_all(aside, ignored);
 }
 
 }  // namespace
@@ -175,38 +174,27 @@ void save_checkpoint(Group& group, const std::string& directory, const std::stri
   check_name(name);
   const bool chief = group.rank() == 0;
   const std::string temporary = directory + "/.tmp-" + name;
-  std::string fault;
-  if (chief)
-    fault = attempt([&] {
+  try {
+    together(group, [&] {
+      if (!chief) return;
       fs::create_directories(directory);
       fs::remove_all(temporary);  // a leftover of a killed run
       fs::create_directory(temporary);
     });
-  agree(group, fault, temporary);
-
-  std::string mine;
-  fault = attempt([&] {
-    mine = detail::pieces_text(detail::write_rank_file(temporary, group.rank(), pieces));
-  });
-  agree(group, fault, temporary);
-
-  const std::vector<std::string> all = gather_text(group, mine);
-  if (chief)
-    fault = attempt([&] {
-      detail::Manifest manifest{state, {}};
-      for (const std::string& text : all) detail::merge_pieces(text, manifest.tensors);
-      for (auto& [tensor, stored] : manifest.tensors) detail::check_cover(tensor, stored);
-      const std::string text = detail::manifest_text(manifest);
-      write_text(temporary + "/manifest.json", text);
-      write_text(temporary + "/COMPLETE", detail::hex(detail::text_hash(text)) + "\n");
-      sync_path(temporary);
-      detail::put_in_place(temporary, directory + "/" + name, directory + "/.tmp-old-" + name);
-      sync_path(directory);
-      std::error_code ignored;  // what the new one replaced; a leftover is never listed
-      fs::remove_all(temporary, ignored);
-      fs::remove_all(directory + "/.tmp-old-" + name, ignored);
+    std::string mine;
+    together(group, [&] {
+      mine = detail::pieces_text(detail::write_rank_file(temporary, group.rank(), pieces));
     });
-  agree(group, fault, temporary);
+    const std::vector<std::string> all = gather_text(group, mine);
+    together(group, [&] {
+      if (chief) finish(directory, name, temporary, all, state);
+    });
+  } catch (const SharedError&) {  // all ranks are here
+    std::error_code ignored;
+    if (chief) fs::remove_all(temporary, ignored);
+    group.barrier().wait();
+    throw;
+  }
 }
 
 }  // namespace ft

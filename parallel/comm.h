@@ -75,6 +75,9 @@ class World {
   virtual void set_timeout(
       double seconds) = 0;  // deadline of every request from now on (run.timeout)
   [[noreturn]] virtual void abort(int exit_code) = 0;  // ends all ranks at once
+  // For an error that only this rank may know of: true for the first rank of this node that asks.
+  // It prints the message and aborts; the others leave the word to it and wait for their end.
+  virtual bool claim_word() = 0;
 };
 
 }  // namespace ft

@@ -302,6 +302,7 @@ class LoneWorld : public World {
   int local_size() const override { return 1; }
   void set_timeout(double) override {}
   void abort(int exit_code) override { std::_Exit(exit_code); }
+  bool claim_word() override { return true; }
 
  private:
   LoneGroup group_;
@@ -339,6 +340,9 @@ class MpiWorld : public World {
     std::fflush(nullptr);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
+  }
+  bool claim_word() override {
+    return pulse_.local.empty() || pulse_.local[0]->claimed.exchange(1) == 0;
   }
 
  private:

@@ -35,6 +35,7 @@ struct Pulse {
   struct Stamp {
     std::atomic<int64_t> at;  // CLOCK_MONOTONIC, one clock for all processes of a node
     std::atomic<int64_t> rank;
+    std::atomic<int64_t> claimed;  // of the node's first stamp: the word, see World::claim_word
   };
   double timeout = 600;  // seconds
   bool broken = false;   // a deadline has passed: nothing more is waited for

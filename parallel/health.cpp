@@ -1,12 +1,35 @@
 #include "parallel/health.h"
 
+#include "core/check.h"
+
+#include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <new>
 
 namespace ft {
 
 namespace {
 volatile std::sig_atomic_t g_stop = 0;
 void raise_flag(int) { g_stop = 1; }
+
+struct Fault {
+  int code = 0;  // 0: none
+  std::string text;
+};
+
+Fault fault_of(const std::function<void()>& work) {
+  try {
+    work();
+    return {};
+  } catch (const Error& error) {
+    return {error.exit_code(), error.what()};
+  } catch (const std::bad_alloc&) {
+    return {1, "out of memory on the host; use a smaller micro-batch or fewer ranks a node"};
+  } catch (const std::exception& error) {
+    return {1, error.what()};
+  }
+}
 }  // namespace
 
 void install_stop_signals() {
@@ -17,5 +40,18 @@ void install_stop_signals() {
 }
 
 bool stop_requested(Group& group) { return all_max(group, static_cast<int64_t>(g_stop)) > 0; }
+
+void together(Group& group, const std::function<void()>& work) {
+  const Fault mine = fault_of(work);
+  if (all_max(group, static_cast<int64_t>(mine.code)) == 0) return;
+  const std::vector<std::string> all =
+      gather_text(group, mine.code == 0 ? "" : fmt::format("{} {}", mine.code, mine.text));
+  const auto first = std::find_if(all.begin(), all.end(), [](auto& text) { return !text.empty(); });
+  const bool alike =
+      std::all_of(all.begin(), all.end(), [&](auto& text) { return text == *first; });
+  const std::string text = first->substr(first->find(' ') + 1);
+  throw SharedError(alike ? text : fmt::format("rank {}: {}", first - all.begin(), text),
+                    std::atoi(first->c_str()));
+}
 
 }  // namespace ft

@@ -3,11 +3,18 @@
 
 #include "parallel/comm.h"
 
+#include <functional>
+
 namespace ft {
 
 // SIGTERM, SIGUSR1 and SIGUSR2 only raise a flag from now on.
 void install_stop_signals();
 // Collective: whether any rank was asked to stop.
 bool stop_requested(Group& group);
+
+// Collective: every rank does its local work, which holds no collectives. Where it failed on any
+// rank, all of them throw the same SharedError: the fault of the lowest such rank, with its name
+// unless all ranks found the same, and with its exit code.
+void together(Group& group, const std::function<void()>& work);
 
 }  // namespace ft

@@ -1,0 +1,147 @@
+#include "app/guard.h"
+
+#include "core/check.h"
+#include "core/log.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+namespace ft {
+
+namespace {
+
+constexpr int64_t kMostSkips = 50;  // in a row; the run will not mend itself after that
+
+enum Verdict : int64_t { kTake, kSpike, kNotFinite };
+
+// Of all ranks' findings: the first rank's, named; all ranks learn it.
+std::string first_finding(Group& all, const std::string& mine) {
+  const std::vector<std::string> found = gather_text(all, mine);
+  for (size_t r = 0; r < found.size(); ++r)
+    if (!found[r].empty()) return fmt::format("rank {}, {}", r, found[r]);
+  return "none: the values of each rank are finite, their sum is not";
+}
+
+}  // namespace
+
+bool Guard::accept(Group& all, const Outcome& o, const std::function<std::string()>& inspect) {
+  const bool finite = std::isfinite(o.loss) && std::isfinite(o.grad_norm);
+  const std::string spiked = finite ? spike(o.loss) : "";
+  const int64_t verdict = all_max(all, !finite ? kNotFinite : spiked.empty() ? kTake : kSpike);
+  if (verdict == kTake) {
+    take(o.loss);
+    return true;
+  }
+  if (verdict == kSpike) {
+    if (config_.spike.action == "warn") {
+      if (all.rank() == 0) log_warn("step {}: {}", o.step, spiked);
+      take(o.loss);
+      return true;
+    }
+    if (config_.spike.action == "skip") return leave_out(all, o, spiked);
+    throw SharedError(fmt::format(
+        "step {}: {}; no weight was changed. Go on from an earlier checkpoint with a lower "
+        "optimizer.lr, or set guard.spike.action: skip to leave such steps out",
+        o.step, spiked));
+  }
+  const bool stop = config_.non_finite == "stop";
+  std::string why =
+      fmt::format("loss {} and gradient norm {} are not both finite", o.loss, o.grad_norm);
+  // A replay costs a step, so only the first of many in a row is looked into.
+  if (stop || skipped_ == 0)
+    why += fmt::format(" (first bad value: {})", first_finding(all, inspect()));
+  if (!stop) return leave_out(all, o, why);
+  throw SharedError(fmt::format(
+      "step {}: {}; no weight was changed. Lower optimizer.lr, or set guard.non_finite: skip to "
+      "leave such steps out",
+      o.step, why));
+}
+
+std::string Guard::spike(double loss) const {
+  const int64_t window = config_.spike.window;
+  const auto known = static_cast<int64_t>(losses_.size());
+  if (window == 0 || known < std::max<int64_t>(2, window / 2)) return "";  // too few to judge by
+  double mean = 0, variance = 0;
+  for (double x : losses_) mean += x / static_cast<double>(known);
+  for (double x : losses_) variance += (x - mean) * (x - mean) / static_cast<double>(known - 1);
+  const double bound = mean + config_.spike.sigma * std::sqrt(variance);
+  if (loss <= bound) return "";
+  return fmt::format(
+      "loss {:.4f} is a spike: above {:.4f}, mean {:.4f} + {} x standard deviation {:.4f} of {} "
+      "steps",
+      loss, bound, mean, config_.spike.sigma, std::sqrt(variance), known);
+}
+
+bool Guard::leave_out(Group& all, const Outcome& o, const std::string& why) {
+  ++skipped_;
+  if (all.rank() == 0)
+    log_warn(
+        "step {} is left out: {}; no weight was changed, AdamW stays at its step {}, the data go "
+        "on",
+        o.step, why, o.updates);
+  if (skipped_ >= kMostSkips)
+    throw SharedError(fmt::format(
+        "step {}: {} steps in a row were left out; the last: {}. The weights are those after "
+        "AdamW's step {}; go on from an earlier checkpoint with a lower optimizer.lr",
+        o.step, skipped_, why, o.updates));
+  return false;
+}
+
+void Guard::take(double loss) {
+  skipped_ = 0;
+  losses_.push_back(loss);
+  while (static_cast<int64_t>(losses_.size()) > config_.spike.window) losses_.pop_front();
+}
+
+std::string Guard::state() const {
+  return nlohmann::json{{"losses", losses_}, {"skipped", skipped_}}.dump();  // reads back exactly
+}
+
+void Guard::restore(const std::string& state) {
+  try {
+    const auto json = nlohmann::json::parse(state);
+    losses_ = json.at("losses").get<std::deque<double>>();
+    skipped_ = json.at("skipped").get<int64_t>();
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(fmt::format("the checkpoint's state of the guard is damaged: {}", error.what()));
+  }
+  while (static_cast<int64_t>(losses_.size()) > config_.spike.window) losses_.pop_front();
+}
+
+Poison Poison::from_environment() {
+  Poison p;
+  const char* text = std::getenv("FT_TEST_POISON");
+  if (!text) return p;
+  char parameter[256] = "", value[64] = "nan";
+  long long step = 0;
+  const int fields = std::sscanf(text, "%lld:%d:%255[^:]:%63s", &step, &p.rank_, parameter, value);
+  FT_CHECK_CONFIG(fields >= 3,
+                  "FT_TEST_POISON=\"{}\": expected STEP:RANK:PARAMETER, optionally :VALUE", text);
+  p.step_ = step, p.parameter_ = parameter, p.value_ = std::strtod(value, nullptr);
+  return p;
+}
+
+void Poison::apply(int64_t step, int rank, Store& store) {
+  if (step != step_ || rank != rank_) return;
+  store.for_pieces([&](Param& p, Piece& piece) {
+    if (piece.name == parameter_ && !place_.data) place_ = box(p.value, piece);
+  });
+  FT_CHECK(place_.data, "FT_TEST_POISON: there is no parameter {}", parameter_);
+  const auto bytes = static_cast<size_t>(size_of(place_.dtype));
+  original_.resize(bytes);
+  std::memcpy(original_.data(), place_.data, bytes);
+  if (place_.dtype == Dtype::BF16) *place_.ptr<bf16>() = bf16(static_cast<float>(value_));
+  else *place_.f32() = static_cast<float>(value_);
+}
+
+void Poison::heal() {
+  if (!place_.data) return;
+  std::memcpy(place_.data, original_.data(), original_.size());
+  place_ = Tensor();
+}
+
+}  // namespace ft
