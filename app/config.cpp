@@ -133,6 +133,14 @@ void check_values(const Config& c) {
       FT_CHECK_CONFIG(!s.path.empty(), "data: a source has no path (prefix of its .bin and .idx)");
 }
 
+void check_layout(const ParallelConfig& p) {
+  FT_CHECK_CONFIG(
+      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
+          !p.sequence,
+      "parallel: this build has data parallelism only; set tensor, pipeline, context and "
+      "virtual_stages to 1, zero to 0, sequence to false");
+}
+
 Config read_config(const OptionNode& root, const std::string& folder, bool with_model) {
   Config c;
   std::vector<std::string> known{"model", "extends"};
@@ -183,17 +191,13 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
     option_error(section.at("linear"),
                  "model.linear: this build has ordinary linears only; expected bf16");
   Config c = read_config(root, "", false);
+  check_layout(c.parallel);
   c.model = model;
   return c;
 }
 
 void check_for_training(const Config& c, int ranks) {
-  const auto& p = c.parallel;
-  FT_CHECK_CONFIG(
-      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
-          !p.sequence,
-      "parallel: this build trains with data parallelism only; set tensor, pipeline, context and "
-      "virtual_stages to 1, zero to 0, sequence to false");
+  check_layout(c.parallel);
   FT_CHECK_CONFIG(!c.checkpoint.async,
                   "checkpoint.async: this build saves while training waits; set it to false");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
