@@ -49,6 +49,7 @@ struct CommandLine {
     add_generate();
     add_probe();
     add_evaluate(app, run);
+    add_bench(app, run);
   }
 
   // For commands that are one process's work: under mpirun rank 0 does it, the others wait.

@@ -1,5 +1,6 @@
 #include "app/measure_commands.h"
 
+#include "app/bench.h"
 #include "app/evaluate.h"
 
 #include <CLI/CLI.hpp>
@@ -16,6 +17,11 @@ void add_sets(CLI::App* command, std::vector<std::string>& sets, const std::stri
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false)
       ->take_all();
+}
+
+// One process's work: under mpirun rank 0 does it.
+Run alone(std::function<int()> work) {
+  return [work](World& world) { return world.all().rank() == 0 ? work() : 0; };
 }
 
 }  // namespace
@@ -73,6 +79,38 @@ void add_evaluate(CLI::App& app, Run& run) {
       ->group("Continuations");
   add_sets(c, o->sets, "train.precision=bf16");
   c->callback([o, &run] { run = [o](World& world) { return evaluate(world, *o); }; });
+}
+
+void add_bench(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<BenchOptions>();
+  auto* c = app.add_subcommand(
+      "bench", "Every op of a model, or whole steps, against what this machine can do");
+  c->footer(
+      "Examples:\n"
+      "  falcon-train bench --filter gemm --tokens 2048\n"
+      "  falcon-train bench configs/quickstart.yaml --step --threads 1 --json bench.json\n"
+      "An op's floor is the larger of FLOPs over the matrix-product ceiling and bytes over the "
+      "copy "
+      "ceiling, both measured in the same run");
+  c->add_option("CONFIG", o->configs,
+                "YAML files whose models to measure. Default: Tiny-90M and the quickstart");
+  c->add_option("--tokens", o->tokens, "Tokens of the one sequence")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c->add_flag("--step", o->step, "Whole optimizer steps: tokens/s, MFU and a profile by op");
+  c->add_option("--filter", o->filter, "Only ops whose name or shape holds this text");
+  c->add_option("--seconds", o->seconds, "Seconds of measuring, each configuration")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  c->add_option("--precision", o->precision, "fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  c->add_option("--threads", o->threads, "Threads. Default: as training takes")
+      ->check(CLI::Range(1, 4096));
+  c->add_option("--json", o->json, "Also write the numbers to a file; -: only them")
+      ->type_name("FILE");
+  add_sets(c, o->sets, "model.mamba_chunk_size=64");
+  c->callback([o, &run] { run = alone([o] { return bench(*o); }); });
 }
 
 }  // namespace ft

@@ -14,5 +14,7 @@ namespace ft {
 
 using Run = std::function<int(World&)>;
 void add_evaluate(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
+void add_doctor(CLI::App& app, Run& run);
 
 }  // namespace ft
