@@ -43,6 +43,9 @@ struct GenerateOptions {
   int64_t top_k = 0;  // 0: all
   double top_p = 1;
   uint64_t seed = 0;
+  int64_t samples = 1;
+  bool ignore_end = false;      // go on past the end of a document
+  std::string format = "auto";  // auto | text | bytes | ids
   std::vector<std::string> sets;
 };
 int generate(const GenerateOptions& options);

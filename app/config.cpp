@@ -199,6 +199,14 @@ void check_groups(const Config& c) {
   }
 }
 
+void check_layout(const ParallelConfig& p) {
+  FT_CHECK_CONFIG(
+      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
+          !p.sequence,
+      "parallel: this build has data parallelism only; set tensor, pipeline, context and "
+      "virtual_stages to 1, zero to 0, sequence to false");
+}
+
 void check_points(const std::string& name, const std::string& type,
                   const std::vector<std::array<double, 2>>& points) {
   FT_CHECK_CONFIG(points.empty() == (type != "points"),
@@ -317,6 +325,7 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
     option_error(section.at("linear"),
                  "model.linear: this build has ordinary linears only; expected bf16");
   Config c = read_config(root, false);
+  check_layout(c.parallel);
   c.model = model;
   return c;
 }
@@ -324,12 +333,7 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
 namespace {
 
 void check_training(const Config& c, int ranks) {
-  const auto& p = c.parallel;
-  FT_CHECK_CONFIG(
-      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
-          !p.sequence,
-      "parallel: this build trains with data parallelism only; set tensor, pipeline, context and "
-      "virtual_stages to 1, zero to 0, sequence to false");
+  check_layout(c.parallel);
   FT_CHECK_CONFIG(!c.checkpoint.async,
                   "checkpoint.async: this build saves while training waits; set it to false");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");

@@ -3,7 +3,9 @@
 #include "core/log.h"
 #include "core/safetensors.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
 
 namespace ft {
 
@@ -58,9 +60,25 @@ Tally Engine::count(bool backward) {
   return once.tally;
 }
 
+// Tensors that the model has no place for, as older releases' rotary tables.
+static void note_unused(const std::string& folder, const std::vector<std::string>& names,
+                        const std::set<std::string>& used) {
+  std::vector<std::string> unused;
+  for (const std::string& name : names)
+    if (!used.contains(name)) unused.push_back(name);
+  if (unused.empty()) return;
+  const size_t shown = std::min<size_t>(unused.size(), 5);
+  log_warn("{}: {} tensor{} without a place in the model {} left out: {}{}", folder, unused.size(),
+           unused.size() == 1 ? "" : "s", unused.size() == 1 ? "is" : "are",
+           fmt::join(unused.begin(), unused.begin() + static_cast<int64_t>(shown), ", "),
+           shown < unused.size() ? ", ..." : "");
+}
+
 void Engine::load_folder(const std::string& hf_folder) {
   const SafetensorsFolder folder(hf_folder);
+  std::set<std::string> used;
   store_.load([&](const Piece& piece, const Tensor& box) {
+    used.insert(piece.name);
     FT_CHECK_CONFIG(folder.contains(piece.name),
                     "{}: tensor {} is missing; the model's configuration asks for it", hf_folder,
                     piece.name);
@@ -75,6 +93,7 @@ void Engine::load_folder(const std::string& hf_folder) {
       file.read_f32(piece.name, (piece.tensor_row + r) * width + piece.tensor_col, piece.cols,
                     box.f32() + r * box.stride[0]);
   });
+  note_unused(hf_folder, folder.names(), used);
   refresh_weights();
 }
 
@@ -140,6 +159,7 @@ ModelSource open_model(const std::string& path) {
   const Config config = parse_config(source.checkpoint->state().at("config"), chosen);
   source.model = config.model;
   source.tokenizer = config.data.tokenizer;
+  source.data = config.data;
   return source;
 }
 

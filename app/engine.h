@@ -61,6 +61,7 @@ class Engine {
 struct ModelSource {
   ModelConfig model;
   std::string tokenizer;  // as the run's configuration named it; empty when unknown
+  DataConfig data;        // of the run; defaults for a Hugging Face folder
   std::string folder;     // Hugging Face, or empty
   std::shared_ptr<Checkpoint> checkpoint;  // or null
 };

@@ -1,7 +1,7 @@
 // generate: sampling with a key/value cache and the state of the mixer.
 #include "app/commands.h"
 #include "app/engine.h"
-#include "core/log.h"
+#include "app/text.h"
 #include "core/rng.h"
 
 #include <algorithm>
@@ -13,31 +13,121 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t kEndOfDocument = 256;  // of the built-in byte tokenizer
+constexpr int64_t kPiece = 2048;  // tokens of a long prompt that are read at once
 
 // Temperature, then the k likeliest, then the smallest set whose probability reaches p.
-int64_t sample(const std::vector<float>& logits, const GenerateOptions& o, uint64_t index) {
-  std::vector<int64_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
+int64_t choose(const std::vector<float>& logits, const GenerateOptions& o, uint64_t sample,
+               uint64_t index) {
+  for (float x : logits)
+    FT_CHECK(std::isfinite(x),
+             "token {}: a logit is {}; some weight of {} is not finite, or "
+             "train.precision is too narrow for it",
+             index, x, o.model);
   const auto likelier = [&](int64_t a, int64_t b) {
     return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
   };
+  const auto best = std::max_element(logits.begin(), logits.end());  // the first of equals
+  if (o.temperature <= 0 || o.top_k == 1) return best - logits.begin();
+  std::vector<int64_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (o.top_k > 0 && o.top_k < static_cast<int64_t>(order.size())) {
+    std::nth_element(order.begin(), order.begin() + o.top_k, order.end(), likelier);
+    order.resize(static_cast<size_t>(o.top_k));
+  }
   std::sort(order.begin(), order.end(), likelier);
-  if (o.temperature <= 0) return order[0];
-  size_t keep = o.top_k > 0 ? std::min(order.size(), static_cast<size_t>(o.top_k)) : order.size();
-  std::vector<double> weight(keep);
-  for (size_t i = 0; i < keep; ++i)
-    weight[i] = std::exp((logits[order[i]] - logits[order[0]]) / o.temperature);
+  std::vector<double> weight;
+  for (int64_t id : order)
+    weight.push_back(std::exp((static_cast<double>(logits[id]) - *best) / o.temperature));
   double total = std::accumulate(weight.begin(), weight.end(), 0.0), sum = 0;
   if (o.top_p < 1) {
-    for (size_t i = 0; i < keep; ++i)
-      if ((sum += weight[i]) >= o.top_p * total) keep = i + 1;
-    total = std::accumulate(weight.begin(), weight.begin() + static_cast<int64_t>(keep), 0.0);
+    size_t keep = 0;
+    while (keep < weight.size() && (keep == 0 || sum < o.top_p * total)) sum += weight[keep++];
+    weight.resize(keep);
+    total = sum;
   }
-  double u = random_uniform(o.seed, Purpose::Sampling, 0, index) * total;
-  for (size_t i = 0; i < keep; ++i)
+  double u = random_uniform(o.seed, Purpose::Sampling, sample, index) * total;
+  for (size_t i = 0; i + 1 < weight.size(); ++i)
     if ((u -= weight[i]) <= 0) return order[i];
-  return order[keep - 1];
+  return order[weight.size() - 1];
+}
+
+// What the user sees of the tokens.
+class Printer {
+ public:
+  Printer(const GenerateOptions& o, bool bytes) {
+    if (o.format == "ids" || (o.format == "auto" && !bytes)) kind_ = Kind::Ids;
+    else kind_ = o.format == "bytes" ? Kind::Bytes : Kind::Text;
+    FT_CHECK_CONFIG(kind_ == Kind::Ids || bytes,
+                    "--format {} needs a model of the built-in byte tokenizer; use ids", o.format);
+  }
+  bool shows_prompt() const { return kind_ != Kind::Ids; }
+  void add(int64_t id) {
+    if (kind_ == Kind::Ids) fmt::print("{}{}", count_++ ? " " : "", id);
+    else if (id >= kEndOfDocument) put(kind_ == Kind::Text ? utf8_.finish() : "");
+    else if (kind_ == Kind::Bytes) put(std::string(1, static_cast<char>(id)));
+    else put(utf8_.add(static_cast<uint8_t>(id)));
+    std::fflush(stdout);
+  }
+  void finish() { put(utf8_.finish() + "\n"), count_ = 0; }
+
+ private:
+  enum class Kind { Text, Bytes, Ids };
+  static void put(const std::string& s) { std::fwrite(s.data(), 1, s.size(), stdout); }
+  Kind kind_;
+  Utf8Stream utf8_;
+  int64_t count_ = 0;
+};
+
+std::vector<int32_t> prompt_of(const GenerateOptions& o, const ModelSource& source, bool bytes) {
+  const int64_t vocab = source.model.vocab_size;
+  FT_CHECK_CONFIG(o.prompt.empty() || o.prompt_ids.empty(),
+                  "give either --prompt or --prompt-ids, not both");
+  std::vector<int32_t> ids;
+  for (int64_t id : o.prompt_ids) {
+    FT_CHECK_CONFIG(id >= 0 && id < vocab, "--prompt-ids: {} is outside the vocabulary of {}", id,
+                    vocab);
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  if (!ids.empty()) return ids;
+  FT_CHECK_CONFIG(
+      o.prompt.empty() || bytes,
+      "--prompt works with the built-in byte tokenizer (vocabulary 257); this model has "
+      "a vocabulary of {}{}: give its token ids with --prompt-ids 1,2,3",
+      vocab, source.tokenizer.empty() ? "" : " and the tokenizer " + source.tokenizer);
+  if (bytes) ids = byte_ids(o.prompt);
+  if (ids.empty() && bytes) ids.push_back(kEndOfDocument);
+  if (ids.empty() && source.model.bos_token_id && *source.model.bos_token_id < vocab)
+    ids.push_back(static_cast<int32_t>(*source.model.bos_token_id));
+  FT_CHECK_CONFIG(!ids.empty(),
+                  "the prompt is empty, and the model's configuration has no "
+                  "bos_token_id to start from: give --prompt-ids 1,2,3");
+  return ids;
+}
+
+// Reads tokens that follow what the cache holds; logits of the last one.
+void read(Engine& engine, Model::Cache& cache, const std::vector<int32_t>& ids, const Tensor& out,
+          std::vector<float>& logits) {
+  Ctx c = engine.context();
+  for (size_t begin = 0; begin < ids.size(); begin += kPiece) {
+    const size_t n = std::min(ids.size() - begin, static_cast<size_t>(kPiece));
+    // The document began cache.length tokens before this piece.
+    const Batch batch{.sequences = 1,
+                      .length = static_cast<int64_t>(n),
+                      .ids = {ids.begin() + static_cast<int64_t>(begin),
+                              ids.begin() + static_cast<int64_t>(begin + n)},
+                      .labels = std::vector<int32_t>(n, Batch::kIgnore),
+                      .docs = std::vector<int32_t>(n, static_cast<int32_t>(-cache.length))};
+    engine.feed(0, batch);
+    engine.model().decode(c, cache, batch.length, out);
+  }
+  engine.device().copy(logits.data(), out.data, logits.size() * sizeof(float), {});
+  engine.device().synchronize({});
+}
+
+bool ends(int64_t id, const ModelSource& source, bool bytes) {
+  if (bytes) return id == kEndOfDocument;
+  const auto& ends = source.model.eos_token_id;
+  return std::find(ends.begin(), ends.end(), id) != ends.end();
 }
 
 }  // namespace
@@ -45,57 +135,35 @@ int64_t sample(const std::vector<float>& logits, const GenerateOptions& o, uint6
 int generate(const GenerateOptions& o) {
   const ModelSource source = open_model(o.model);
   const Config config = probe_config(source.model, o.sets);
-  const bool bytes = config.model.vocab_size == kEndOfDocument + 1;
-  std::vector<int32_t> ids(o.prompt_ids.begin(), o.prompt_ids.end());
-  if (ids.empty()) {
-    FT_CHECK_CONFIG(
-        bytes,
-        "--prompt works with the built-in byte tokenizer (vocabulary 257); this model has a "
-        "vocabulary of {}: give token ids with --prompt-ids 1,2,3",
-        config.model.vocab_size);
-    for (unsigned char byte : o.prompt) ids.push_back(byte);
-    if (ids.empty()) ids.push_back(kEndOfDocument);
-  }
-  for (int32_t id : ids)
-    FT_CHECK_CONFIG(id >= 0 && id < config.model.vocab_size,
-                    "--prompt-ids: {} is outside the vocabulary of {}", id,
-                    config.model.vocab_size);
-
+  const bool bytes = reads_bytes(source);
+  const std::vector<int32_t> ids = prompt_of(o, source, bytes);
+  Printer printer(o, bytes);
   const auto prompt = static_cast<int64_t>(ids.size()), capacity = prompt + o.tokens;
   const auto device = open_device(config.run, 0);
-  Engine engine(*device,
-                {.model = config.model,
-                 .precision = precision_of(config.train),
-                 .plan = {.largest = {1, prompt}, .positions = capacity, .training = false}});
+  Engine engine(*device, {.model = config.model,
+                          .precision = precision_of(config.train),
+                          .plan = {.largest = {1, std::min(prompt, kPiece)},
+                                   .positions = capacity,
+                                   .training = false}});
   load_weights(engine, source);
   Model::Cache cache = engine.model().make_cache(engine.memory(), capacity);
   const Tensor out = engine.memory().make("inputs", Dtype::F32, {1, config.model.vocab_size});
-  Ctx c = engine.context();
   std::vector<float> logits(static_cast<size_t>(config.model.vocab_size));
-  Batch batch{.sequences = 1,
-              .length = prompt,
-              .ids = ids,
-              .labels = ids,
-              .docs = std::vector<int32_t>(ids.size(), 0)};
-  if (bytes) std::fputs(o.prompt.c_str(), stdout);
-  for (int64_t i = 0; i < o.tokens; ++i) {
-    engine.feed(0, batch);
-    engine.model().decode(c, cache, batch.length, out);
-    device->copy(logits.data(), out.data, logits.size() * sizeof(float), {});
-    device->synchronize({});
-    const int64_t id = sample(logits, o, static_cast<uint64_t>(i));
-    if (bytes && id == kEndOfDocument) break;
-    if (bytes) std::fputc(static_cast<int>(id), stdout);
-    else std::printf("%s%lld", i ? " " : "", static_cast<long long>(id));
-    std::fflush(stdout);
-    // The document began cache.length tokens before this one.
-    batch = {.sequences = 1,
-             .length = 1,
-             .ids = {static_cast<int32_t>(id)},
-             .labels = {Batch::kIgnore},
-             .docs = {static_cast<int32_t>(-cache.length)}};
+  for (int64_t s = 0; s < o.samples; ++s) {
+    cache.length = 0;  // a document that starts at 0 sees nothing of what the cache still holds
+    if (s > 0 && printer.shows_prompt()) printer.finish();  // an empty line between texts
+    if (printer.shows_prompt())
+      for (int32_t id : ids)
+        if (id != kEndOfDocument) printer.add(id);
+    read(engine, cache, ids, out, logits);
+    for (int64_t i = 0; i < o.tokens; ++i) {
+      const int64_t id = choose(logits, o, static_cast<uint64_t>(s), static_cast<uint64_t>(i));
+      if (!o.ignore_end && ends(id, source, bytes)) break;
+      printer.add(id);
+      if (i + 1 < o.tokens) read(engine, cache, {static_cast<int32_t>(id)}, out, logits);
+    }
+    printer.finish();
   }
-  std::fputc('\n', stdout);
   return 0;
 }
 

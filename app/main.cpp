@@ -2,6 +2,7 @@
 // after saving.
 #include "app/commands.h"
 #include "app/config.h"
+#include "app/measure_commands.h"
 #include "app/tokenize.h"
 #include "core/log.h"
 #include "parallel/comm.h"
@@ -50,6 +51,13 @@ struct CommandLine {
     add_inspect();
     add_generate();
     add_probe();
+    add_evaluate(app, run);
+    add_bench(app, run);
+  }
+
+  // For commands that are one process's work: under mpirun rank 0 does it, the others wait.
+  void alone(std::function<int()> work) {
+    run = [work](World& world) { return world.all().rank() == 0 ? work() : 0; };
   }
 
   void add_train() {
@@ -94,7 +102,7 @@ struct CommandLine {
     c->add_flag("--multipliers", plan_options.multipliers,
                 "Only print the closed-form multipliers of this shape, as YAML");
     add_sets(c, plan_options.sets);
-    c->callback([this] { run = [this](World&) { return plan(plan_options); }; });
+    c->callback([this] { alone([this] { return plan(plan_options); }); });
   }
 
   void add_tokenize() {
@@ -111,10 +119,10 @@ struct CommandLine {
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     c->callback([this] {
-      run = [this](World&) {
+      alone([this] {
         tokenize(tokenize_options);
         return 0;
-      };
+      });
     });
   }
 
@@ -124,7 +132,7 @@ struct CommandLine {
     c->footer("Example: falcon-train inspect runs/quickstart/checkpoints/step-00000100 --verify");
     c->add_option("PATH", inspect_options.path, "File, folder or prefix")->required();
     c->add_flag("--verify", inspect_options.verify, "Read every byte and check it");
-    c->callback([this] { run = [this](World&) { return inspect(inspect_options); }; });
+    c->callback([this] { alone([this] { return inspect(inspect_options); }); });
   }
 
   void add_generate() {
@@ -150,8 +158,17 @@ struct CommandLine {
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     c->add_option("--seed", o.seed, "Seed of the sampling")->capture_default_str();
+    c->add_option("--samples", o.samples, "How many texts")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c->add_flag("--ignore-end", o.ignore_end, "Go on past the end of a document");
+    c->add_option("--format", o.format,
+                  "text (UTF-8; other bytes show as U+FFFD), bytes as they are, or ids; auto: text "
+                  "where the model reads bytes")
+        ->check(CLI::IsMember({"auto", "text", "bytes", "ids"}))
+        ->capture_default_str();
     add_sets(c, o.sets);
-    c->callback([this] { run = [this](World&) { return generate(generate_options); }; });
+    c->callback([this] { alone([this] { return generate(generate_options); }); });
   }
 
   void add_probe() {

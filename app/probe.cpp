@@ -7,11 +7,16 @@
 #include "parallel/mesh.h"
 
 #include <algorithm>
-#include <cstring>
+#include <filesystem>
+#include <map>
 
 namespace ft {
 
+namespace fs = std::filesystem;
+
 namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
 
 struct Rows {
   int64_t B = 0, T = 0;
@@ -73,8 +78,81 @@ struct Output {
   }
 };
 
-void sum_over_ranks(Group& group, float* data, int64_t n) {
-  if (group.size() > 1) group.all_reduce(Tensor(data, Dtype::F32, {n}), Reduce::Sum).wait();
+// What one row gives: its logits, then the residual stream after each layer. Rank 0 has them of all
+// rows (they are what it writes), the others of one row at a time.
+struct RowOutputs {
+  struct Kind {
+    float* data;
+    int64_t width;  // [B, T, width]
+  };
+  std::vector<Kind> kinds;
+  std::vector<std::vector<float>> own;
+  int64_t rows = 0;  // that `data` holds
+
+  Tensor at(const Kind& kind, int64_t row, int64_t T) const {
+    return Tensor(kind.data + (rows == 1 ? 0 : row) * T * kind.width, Dtype::F32, {T, kind.width});
+  }
+};
+
+RowOutputs make_outputs(const Rows& rows, const ModelConfig& model, bool hidden, bool writes,
+                        Output& out) {
+  RowOutputs outputs{.rows = writes ? rows.B : 1};
+  const auto add = [&](const std::string& name, int64_t width) {
+    if (writes) {
+      outputs.kinds.push_back({out.add(name, {rows.B, rows.T, width}), width});
+    } else {
+      outputs.own.emplace_back(static_cast<size_t>(rows.T * width));
+      outputs.kinds.push_back({outputs.own.back().data(), width});
+    }
+  };
+  add("logits", model.vocab_size);
+  for (int64_t l = 0; hidden && l <= model.num_hidden_layers; ++l)
+    add(fmt::format("hidden.{}", l), model.hidden_size);
+  return outputs;
+}
+
+// Rows [first, first + ranks) go to rank 0, which has its own already.
+void gather_rows(Group& group, const RowOutputs& outputs, const Rows& rows, int64_t first) {
+  for (int r = 1; r < group.size() && first + r < rows.B; ++r)
+    for (size_t k = 0; k < outputs.kinds.size(); ++k) {
+      const Tensor data = outputs.at(outputs.kinds[k], first + r, rows.T);
+      if (group.rank() == 0) group.receive(data, r, static_cast<int>(k)).wait();
+      else if (group.rank() == r) group.send(data, 0, static_cast<int>(k)).wait();
+    }
+}
+
+// Whole tensors by their Hugging Face names, put together from their pieces.
+void add_gradients(Engine& engine, Output& out) {
+  std::map<std::string, float*> made;
+  engine.store().for_pieces([&](Param& p, Piece& piece) {
+    float*& to = made[piece.name];
+    if (!to) to = out.add("grad." + piece.name, piece.shape);
+    int64_t width = 1;
+    for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
+    const Tensor from = box(p.grad, piece);
+    for (int64_t r = 0; r < piece.rows; ++r)
+      engine.device().copy(to + (piece.tensor_row + r) * width + piece.tensor_col,
+                           from.f32() + r * from.stride[0], static_cast<size_t>(piece.cols) * 4,
+                           {});
+  });
+  engine.device().synchronize({});
+}
+
+// Found before the work: a folder that is not there, or outputs beyond the machine's memory.
+void check_output(const ProbeOptions& o, const Rows& rows, const ModelConfig& m, int64_t memory) {
+  const fs::path folder = fs::absolute(o.out).parent_path();
+  FT_CHECK_CONFIG(fs::is_directory(folder), "--out {}: there is no folder {}", o.out,
+                  folder.string());
+  FT_CHECK_CONFIG(!fs::is_directory(o.out), "--out {}: is a folder; name a file in it", o.out);
+  const double kinds =
+      static_cast<double>(m.vocab_size) +
+      (o.hidden ? static_cast<double>(m.hidden_size * (m.num_hidden_layers + 1)) : 0.0);
+  const double bytes = 4.0 * static_cast<double>(rows.B * rows.T) * kinds;
+  FT_CHECK_CONFIG(bytes < 0.9 * static_cast<double>(memory),
+                  "the outputs of {} x {} tokens take {:.1f} GiB, this machine has {:.1f}; probe "
+                  "fewer rows at once{}",
+                  rows.B, rows.T, bytes / kGiB, static_cast<double>(memory) / kGiB,
+                  o.hidden ? ", or leave --hidden out" : "");
 }
 
 }  // namespace
@@ -82,21 +160,20 @@ void sum_over_ranks(Group& group, float* data, int64_t n) {
 int probe(World& world, const ProbeOptions& options) {
   const ModelSource source = open_model(options.model);
   const Config config = probe_config(source.model, options.sets);
+  world.set_timeout(config.run.timeout);
   const Mesh mesh =
       Mesh::build(world, config.parallel.tensor, config.parallel.pipeline, config.parallel.context);
   Group& data = *mesh.data;
   const Rows rows = read_rows(options.tokens, config.model.vocab_size);
-  const int64_t V = config.model.vocab_size, d = config.model.hidden_size,
-                L = config.model.num_hidden_layers;
-
   const auto device = open_device(config.run, world.local_rank());
+  check_output(options, rows, config.model, device->memory_total());
   Engine engine(*device, {.model = config.model,
                           .precision = precision_of(config.train),
                           .plan = {.largest = {1, rows.T},
                                    .recompute = recompute_of(config.train.recompute),
                                    .positions = rows.T,
                                    .z_loss = static_cast<float>(config.train.z_loss),
-                                   .training = true}});
+                                   .training = options.gradients}});
   load_weights(engine, source);
 
   std::vector<Batch> batches;
@@ -108,49 +185,36 @@ int probe(World& world, const ProbeOptions& options) {
   engine.set_inv_count(static_cast<double>(valid));
 
   Output out;
-  float* logits = out.add("logits", {rows.B, rows.T, V});
-  std::vector<float*> hidden;
-  for (int64_t l = 0; options.hidden && l <= L; ++l)
-    hidden.push_back(out.add(fmt::format("hidden.{}", l), {rows.B, rows.T, d}));
+  const RowOutputs outputs =
+      make_outputs(rows, config.model, options.hidden, data.rank() == 0, out);
   Ctx c = engine.context();
-  double loss = 0;
-  for (size_t i = 0; i < batches.size(); ++i) {
-    const int64_t row = data.rank() + static_cast<int64_t>(i) * data.size();
-    const Extent extent = engine.feed(0, batches[i]);
-    engine.model().forward(c, 0, extent);
-    engine.model().logits(c, 0, extent, Tensor(logits + row * rows.T * V, Dtype::F32, {rows.T, V}));
-    for (size_t l = 0; l < hidden.size(); ++l)
-      c(ops::Copy{.y = Tensor(hidden[l] + row * rows.T * d, Dtype::F32, {rows.T, d}),
-                  .x = engine.model().hidden(0, static_cast<int64_t>(l), extent)});
-    c.grad = i == 0 ? Grad::Overwrite : Grad::Accumulate;
-    if (options.gradients) engine.model().backward(c, 0, extent);
-    else engine.model().loss(c, 0, extent, c.grad);
+  for (int64_t first = 0; first < rows.B; first += data.size()) {
+    const int64_t row = first + data.rank();
+    if (row < rows.B) {
+      const Extent extent = engine.feed(0, batches[static_cast<size_t>(first / data.size())]);
+      engine.model().forward(c, 0, extent);
+      engine.model().logits(c, 0, extent, outputs.at(outputs.kinds[0], row, rows.T));
+      for (size_t l = 0; l + 1 < outputs.kinds.size(); ++l)
+        c(ops::Copy{.y = outputs.at(outputs.kinds[l + 1], row, rows.T),
+                    .x = engine.model().hidden(0, static_cast<int64_t>(l), extent)});
+      c.grad = first == 0 ? Grad::Overwrite : Grad::Accumulate;
+      if (options.gradients) engine.model().backward(c, 0, extent);
+      else engine.model().loss(c, 0, extent, c.grad);
+      device->synchronize({});
+    }
+    gather_rows(data, outputs, rows, first);
   }
-  if (!batches.empty()) loss = engine.read(engine.model().loss_sum());
-  *out.add("loss", {1}) =
-      valid > 0 ? static_cast<float>(all_sum(data, loss) / static_cast<double>(valid)) : 0.0f;
-  for (size_t t = 0; t < out.data.size(); ++t)
-    if (out.tensors[t].name != "loss")
-      sum_over_ranks(data, out.data[t].data(), static_cast<int64_t>(out.data[t].size()));
+  const double sum = all_sum(data, batches.empty() ? 0.0 : engine.read(engine.model().loss_sum()));
+  const double loss = valid > 0 ? sum / static_cast<double>(valid) : 0.0;
+  *out.add("loss", {1}) = static_cast<float>(loss);
   if (options.gradients) {
     engine.store().reduce_gradients(data);
-    std::map<std::string, float*> made;
-    engine.store().for_pieces([&](Param& p, Piece& piece) {
-      float*& to = made[piece.name];
-      if (!to) to = out.add("grad." + piece.name, piece.shape);
-      int64_t width = 1;
-      for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
-      const Tensor from = box(p.grad, piece);
-      for (int64_t r = 0; r < piece.rows; ++r)
-        device->copy(to + (piece.tensor_row + r) * width + piece.tensor_col,
-                     from.f32() + r * from.stride[0], static_cast<size_t>(piece.cols) * 4, {});
-    });
-    device->synchronize({});
+    if (data.rank() == 0) add_gradients(engine, out);
   }
   if (world.all().rank() == 0) {
     write_safetensors(options.out, out.tensors);
-    log_info("loss {:.6f} over {} labels; {} tensors written to {}",
-             *out.data[1 + hidden.size()].data(), valid, out.tensors.size(), options.out);
+    log_info("loss {:.6f} over {} labels; {} tensors written to {}", loss, valid,
+             out.tensors.size(), options.out);
   }
   return 0;
 }

@@ -97,6 +97,7 @@ class Ctx {
   }
   template <class Op>
   static double bytes_of(const Op& op) {
+    if constexpr (requires { op.touched(); }) return op.touched();
     double bytes = 0;
     op.args([&](const char*, const auto& a) {
       bytes += static_cast<double>(a.bytes()) *

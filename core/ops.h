@@ -26,6 +26,7 @@
 namespace ft::ops {
 
 // Every op has: kName; args(f), which calls f(name, argument) for each present argument; flops().
+// One that reads or writes part of an argument also has touched(), the bytes that move.
 
 #define FT_OP(name)                          \
   static constexpr const char* kName = name; \
@@ -82,6 +83,9 @@ struct Embedding {
   float scale = 1;
   FT_OP("embedding") { f("y", y), f("ids", ids), f("weight", weight); }
   double flops() const { return 0; }
+  double touched() const {
+    return static_cast<double>(y.bytes() + ids.bytes() + y.size() * size_of(weight.dtype));
+  }
 };
 // dweight[id] = scale * sum over tokens with that id of dy, in token order. With Overwrite all
 // other rows become 0.
@@ -94,6 +98,11 @@ struct EmbeddingGrad {
   Grad grad = Grad::Accumulate;
   FT_OP("embedding_grad") { f("dweight", dweight), f("dy", dy), f("ids", ids); }
   double flops() const { return static_cast<double>(dy.size()); }
+  double touched() const {  // its rows are read and written; Overwrite clears the others
+    const int64_t rows = 2 * dy.size() * size_of(dweight.dtype);
+    const int64_t cleared = grad == Grad::Overwrite ? dweight.bytes() : 0;
+    return static_cast<double>(dy.bytes() + ids.bytes() + rows + cleared);
+  }
 };
 
 // ---- norms ------------------------------------------------------------------------------------

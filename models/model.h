@@ -49,6 +49,12 @@ class Model {
   void loss(Ctx& c, int64_t slot, const Extent& extent, Grad grad);
   // Logits of all positions into out [T, vocab] fp32.
   void logits(Ctx& c, int64_t slot, const Extent& extent, const Tensor& out);
+  // The same piece by piece, never all at once: f(first row, one past the last, [rows, >= vocab] in
+  // the compute dtype); columns from vocab on are padding.
+  using LogitRows = std::function<void(int64_t, int64_t, const Tensor&)>;
+  void each_logits(Ctx& c, int64_t slot, const Extent& extent, const LogitRows& f) {
+    for_chunks(c, slots_[slot], extent, f);
+  }
   // Value l of the residual stream (0: scaled embedding), and for l = layers the final norm's
   // output.
   Tensor hidden(int64_t slot, int64_t layer, const Extent& extent) const;

@@ -90,6 +90,7 @@ constexpr const char* kOthers[] = {"architectures",
                                    "num_logits_to_keep",
                                    "rope_scaling",
                                    "rope_parameters",
+                                   "quantization_config",
                                    "eos_token_id",
                                    "mamba_use_mlp",
                                    "attn_layer_indices",
@@ -114,6 +115,11 @@ void read_special(const OptionNode& node, ModelConfig& c) {
                                        "rope_type: default",
                                        name));
   }
+  if (const OptionNode packed = node.at("quantization_config");
+      packed.present() && !packed.is_null())
+    option_error(packed,
+                 "quantization_config: the weights are quantized (as BitNet's), and this build has "
+                 "ordinary linears only; use an unquantized release of the model");
   if (const OptionNode eos = node.at("eos_token_id"); eos.present() && !eos.is_null()) {
     c.eos_token_id.clear();
     for (const OptionNode& one : eos.is_list() ? eos.items() : std::vector<OptionNode>{eos})

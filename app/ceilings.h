@@ -1,0 +1,23 @@
+// What this machine can do at most, measured: the yardsticks of bench and doctor.
+#pragma once
+
+#include "core/device.h"
+
+#include <vector>
+
+namespace ft {
+
+struct Ceiling {
+  int threads = 1;
+  double flops = 0;       // a second, of a large matrix product
+  double copy_bytes = 0;  // a second, read and written, of a copy far larger than the caches
+};
+
+// Best of repeats over about `seconds` each, after one that is not counted. `dtype`: of the
+// product's operands. Leaves the process with `threads` threads.
+Ceiling measure_ceiling(int threads, Dtype dtype, double seconds);
+// 1, 2, 4, ... and `threads`.
+std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds);
+int default_threads();  // of this rank, as run.threads = 0 means
+
+}  // namespace ft

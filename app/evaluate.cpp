@@ -1,0 +1,237 @@
+#include "app/evaluate.h"
+
+#include "app/engine.h"
+#include "app/numbers.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "parallel/mesh.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+namespace ft {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr size_t kBuckets = 40;  // of context: 1, 2-3, 4-7, ... tokens
+constexpr int64_t kDefaultLength = 2048;
+
+// Sums over labels. `bytes`: of text that the labels stand for.
+struct Sums {
+  double nats = 0, labels = 0, bytes = 0;
+  double loss() const { return nats / labels; }
+  double bits_per_byte() const { return nats / std::log(2.0) / bytes; }
+};
+static_assert(sizeof(Sums) == 3 * sizeof(double));  // reduced over ranks as a run of numbers
+
+// What PREFIX.json says of the text behind the tokens.
+struct Text {
+  bool bytes = false;        // a token below 256 is a byte: counted exactly
+  double bytes_a_token = 0;  // else the set's mean; 0: unknown
+  double of(int32_t label) const { return bytes ? (label < 256 ? 1 : 0) : bytes_a_token; }
+};
+
+Text text_of(const std::string& prefix) {
+  const std::string path = prefix + ".json";
+  if (!fs::exists(path)) return {};
+  const json about = json::parse(read_text(path), nullptr, false);
+  FT_CHECK_CONFIG(about.is_object(), "{}: expected a JSON object, as tokenize writes it", path);
+  Text text;
+  const auto tokenizer = about.find("tokenizer");
+  text.bytes = tokenizer != about.end() && *tokenizer == "bytes";
+  const auto bytes = about.find("bytes"), tokens = about.find("tokens");
+  if (bytes == about.end() || tokens == about.end()) return text;
+  FT_CHECK_CONFIG(bytes->is_number() && tokens->is_number() && tokens->get<double>() > 0,
+                  "{}: \"bytes\" and \"tokens\" must be numbers, tokens above 0", path);
+  text.bytes_a_token = bytes->get<double>() / tokens->get<double>();
+  return text;
+}
+
+struct Set {
+  DataSource source;
+  Text text;
+  std::vector<Sums> by_context = std::vector<Sums>(kBuckets);
+  Sums all() const {
+    Sums sum;
+    for (const Sums& s : by_context)
+      sum.nats += s.nats, sum.labels += s.labels, sum.bytes += s.bytes;
+    return sum;
+  }
+};
+
+// PREFIX, or NAME=PREFIX where no token set is called that.
+DataSource source_of(const std::string& text) {
+  const size_t equals = text.find('=');
+  DataSource source;
+  if (equals == std::string::npos || fs::exists(text + ".idx")) source = {text, text};
+  else source = {text.substr(0, equals), text.substr(equals + 1)};
+  for (const char* suffix : {".bin", ".idx"})
+    if (source.path.ends_with(suffix)) source.path.resize(source.path.size() - 4);
+  FT_CHECK_CONFIG(!source.path.empty(), "--data {}: the prefix is empty; expected NAME=PREFIX",
+                  text);
+  return source;
+}
+
+std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data) {
+  std::vector<Set> sets;
+  if (o.data.empty())
+    for (const DataSource& source : data.validation) sets.push_back({source, {}});
+  for (const std::string& text : o.data) sets.push_back({source_of(text), {}});
+  FT_CHECK_CONFIG(!sets.empty(),
+                  "{}: names no validation sets; say what to evaluate on: "
+                  "--data PREFIX (PREFIX.bin and PREFIX.idx) or --score FILE.jsonl",
+                  o.model);
+  for (Set& set : sets) set.text = text_of(set.source.path);
+  return sets;
+}
+
+// Settings of the run that made the checkpoint, below --set and the options.
+DataConfig data_config(const EvaluateOptions& o, const ModelSource& source, const Config& set) {
+  DataConfig data = source.data;
+  const auto given = [&](const std::string& key) {
+    return std::any_of(o.sets.begin(), o.sets.end(),
+                       [&](const std::string& s) { return s.starts_with(key + "="); });
+  };
+  if (given("data.isolate_documents")) data.isolate_documents = set.data.isolate_documents;
+  if (given("data.sequence_length")) data.sequence_length = set.data.sequence_length;
+  if (o.sequence_length > 0) data.sequence_length = o.sequence_length;
+  if (data.sequence_length == 0)
+    data.sequence_length = std::min(kDefaultLength, source.model.max_position_embeddings);
+  return data;
+}
+
+// Adds this rank's rows of a set.
+void add_rows(Engine& engine, const std::vector<Batch>& batches, Set& set) {
+  Ctx c = engine.context();
+  std::vector<float> losses;
+  for (const Batch& batch : batches) {
+    const Extent extent = engine.feed(0, batch);
+    engine.model().forward(c, 0, extent);
+    engine.model().loss(c, 0, extent, Grad::Overwrite);
+    const Tensor on_device = engine.model().token_losses(extent);
+    losses.resize(static_cast<size_t>(on_device.size()));
+    engine.device().copy(losses.data(), on_device.data, losses.size() * sizeof(float), {});
+    engine.device().synchronize({});
+    for (size_t t = 0; t < losses.size(); ++t) {
+      if (batch.labels[t] < 0) continue;
+      const auto context = static_cast<uint64_t>(static_cast<int64_t>(t) - batch.docs[t] + 1);
+      Sums& sums = set.by_context[static_cast<size_t>(std::bit_width(context)) - 1];
+      sums.nats += losses[t], sums.labels += 1, sums.bytes += set.text.of(batch.labels[t]);
+    }
+  }
+}
+
+std::string row(const std::string& name, const Sums& s, size_t width) {
+  return fmt::format("{:<{}}{:>14}{:>11.4f}{:>13.5g}{:>11}\n", name, width, s.labels, s.loss(),
+                     std::exp(s.loss()),
+                     s.bytes > 0 ? fmt::format("{:.4f}", s.bits_per_byte()) : "n/a");
+}
+
+std::string range(size_t bucket) {
+  const int64_t from = int64_t{1} << bucket;
+  return bucket == 0 ? "1" : fmt::format("{}-{}", from, 2 * from - 1);
+}
+
+std::string table(const std::vector<Set>& sets) {
+  size_t width = 20;
+  for (const Set& set : sets) width = std::max(width, set.source.name.size() + 2);
+  std::string text = fmt::format("{:<{}}{:>14}{:>11}{:>13}{:>11}\n", "data set", width, "tokens",
+                                 "loss", "perplexity", "bits/byte");
+  for (const Set& set : sets) text += row(set.source.name, set.all(), width);
+  for (const Set& set : sets) {
+    text += fmt::format("\n{} by tokens of context\n", set.source.name);
+    for (size_t b = 0; b < kBuckets; ++b)
+      if (set.by_context[b].labels > 0) text += row(range(b), set.by_context[b], width);
+  }
+  return text;
+}
+
+json numbers(const Sums& s) {
+  return {{"tokens", static_cast<int64_t>(s.labels)},
+          {"loss", finite_or_null(s.loss())},
+          {"perplexity", finite_or_null(std::exp(s.loss()))},
+          {"bits_per_byte", s.bytes > 0 ? finite_or_null(s.bits_per_byte()) : json(nullptr)}};
+}
+
+json numbers(const Set& set) {
+  json object = numbers(set.all());
+  object["name"] = set.source.name, object["path"] = set.source.path;
+  object["by_context"] = json::array();
+  for (size_t b = 0; b < kBuckets; ++b) {
+    if (set.by_context[b].labels == 0) continue;
+    json one = numbers(set.by_context[b]);
+    one["from"] = int64_t{1} << b, one["to"] = (int64_t{2} << b) - 1;
+    object["by_context"].push_back(one);
+  }
+  return object;
+}
+
+void show(const EvaluateOptions& o, const Config& config, const DataConfig& data,
+          const std::vector<Set>& sets, double seconds) {
+  double tokens = 0;
+  for (const Set& set : sets) tokens += set.all().labels;
+  if (o.json != "-") {
+    fmt::print("{}", table(sets));
+    fmt::print("\n{:.0f} tokens in {:.1f} s, {:.0f} tok/s; sequences of {}, {}\n", tokens, seconds,
+               tokens / seconds, data.sequence_length, config.train.precision);
+  }
+  if (!o.json.empty()) {
+    json all = {{"model", o.model},
+                {"sequence_length", data.sequence_length},
+                {"precision", config.train.precision},
+                {"isolate_documents", data.isolate_documents},
+                {"seconds", seconds},
+                {"sets", json::array()}};
+    for (const Set& set : sets) all["sets"].push_back(numbers(set));
+    write_json(o.json, all);
+  }
+  for (const Set& set : sets)
+    if (!std::isfinite(set.all().nats))
+      log_warn("{}: the loss is not finite; some weight or logit of {} is not", set.source.name,
+               o.model);
+}
+
+}  // namespace
+
+int evaluate(World& world, const EvaluateOptions& o) {
+  if (!o.score.empty()) return score(world, o);
+  const ModelSource source = open_model(o.model);
+  const Config config = probe_config(source.model, o.sets);
+  world.set_timeout(config.run.timeout);
+  const DataConfig data = data_config(o, source, config);
+  std::vector<Set> sets = sets_of(o, data);
+  const int64_t T = data.sequence_length,
+                rows = o.batch > 0 ? o.batch : std::max<int64_t>(1, kTokensAtOnce / T);
+  Group& ranks = world.all();
+  std::vector<std::vector<Batch>> batches;  // read first: what is wrong with a set shows at once
+  for (const Set& set : sets)
+    batches.push_back(validation_batches(set.source, data, source.model.vocab_size, o.sequences,
+                                         rows, ranks.rank(), ranks.size()));
+  int64_t largest = 1;
+  for (const auto& set : batches)
+    for (const Batch& batch : set) largest = std::max(largest, batch.sequences);
+
+  const auto device = open_device(config.run, world.local_rank());
+  Engine engine(*device, {.model = config.model,
+                          .precision = precision_of(config.train),
+                          .plan = {.largest = {largest, T}, .positions = T, .training = false}});
+  load_weights(engine, source);
+  const auto begin = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < sets.size(); ++i) {
+    add_rows(engine, batches[i], sets[i]);
+    batches[i] = {};
+    ranks.all_reduce(Tensor(sets[i].by_context.data(), Dtype::F64, {3 * kBuckets}), Reduce::Sum)
+        .wait();
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  if (ranks.rank() == 0) show(o, config, data, sets, seconds.count());
+  return 0;
+}
+
+}  // namespace ft

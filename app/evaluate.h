@@ -1,0 +1,38 @@
+// evaluate: how well a model predicts token sets (by data set and by length of context), and the
+// log-probabilities of given continuations, as evaluation harnesses ask.
+#pragma once
+
+#include "parallel/comm.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct EvaluateOptions {
+  std::string model;              // run, checkpoint or Hugging Face folder
+  std::vector<std::string> data;  // PREFIX or NAME=PREFIX; empty: the run's validation sets
+  std::vector<std::string> sets;  // --set
+  int64_t sequence_length = 0;    // 0: the run's, or 2048 where there is none
+  int64_t sequences = 0;          // of each set; 0: all
+  int64_t batch = 0;              // rows at once; 0: about kTokensAtOnce tokens
+  std::string json;               // file for the numbers; "-": standard output, without the table
+  std::string score;              // JSONL of contexts and continuations: score these instead
+  std::string out;                // JSONL of the scores; empty: standard output
+  int64_t max_length = 0;         // tokens of context and continuation; 0: what the model is for
+};
+
+// Collective. Rows, and lines to score, are dealt over the ranks; their number changes rounding
+// only.
+int evaluate(World& world, const EvaluateOptions& options);
+// The scoring half (app/score.cpp). A line of the input is
+//   {"context": TEXT, "continuation": TEXT} or {"context_ids": [..], "continuation_ids": [..]},
+// with an optional "id", which is kept; a line of the output, in the order of the input,
+//   {"id", "logprob": sum over the continuation, "greedy": is it what greedy decoding would give,
+//    "tokens": of the continuation, "truncated": tokens dropped from the left of the context}.
+int score(World& world, const EvaluateOptions& options);
+
+inline constexpr int64_t kTokensAtOnce = 4096;
+
+}  // namespace ft
