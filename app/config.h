@@ -70,7 +70,8 @@ struct GuardConfig {
 };
 
 struct LogConfig {
-  int64_t every = 1;
+  int64_t every = 1, norms_every = 10;  // steps
+  bool tensorboard = true, mfu = true;
 };
 
 struct Config {

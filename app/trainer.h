@@ -3,7 +3,8 @@
 
 #include "app/config.h"
 #include "app/engine.h"
-#include "app/run_folder.h"
+#include "app/metrics.h"
+#include "app/step_watch.h"
 #include "data/loader.h"
 #include "parallel/lr_schedule.h"
 #include "parallel/mesh.h"
@@ -49,6 +50,7 @@ class Trainer {
   std::unique_ptr<Device> device_;
   Engine engine_;
   Loader loader_;
+  StepWatch watch_;
   LrSchedule schedule_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;

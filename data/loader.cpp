@@ -58,9 +58,11 @@ struct Loader::Impl {
     for (size_t i = 0; i < mine.size(); i += static_cast<size_t>(micro_batch)) {
       const size_t n = std::min(mine.size() - i, static_cast<size_t>(micro_batch));
       Batch batch = padding_batch(static_cast<int64_t>(n), config.sequence_length);
-      for (size_t r = 0; r < n; ++r)
+      for (size_t r = 0; r < n; ++r) {
         fill_row(sources[mine[i + r].source]->set, mine[i + r].spans, config.isolate_documents,
                  vocab, static_cast<int64_t>(r), batch);
+        batch.sources.push_back(static_cast<int32_t>(mine[i + r].source));
+      }
       step.micro.push_back(std::move(batch));
     }
     return step;
@@ -176,6 +178,12 @@ void Loader::restore(const DataState& state) {
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);
   i.ahead.reset();  // waits
   i.position = std::move(p);
+}
+
+std::vector<std::string> Loader::source_names() const {
+  std::vector<std::string> names;
+  for (const auto& s : impl_->sources) names.push_back(s->config.name);
+  return names;
 }
 
 std::string Loader::description() const {

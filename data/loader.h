@@ -23,6 +23,8 @@ struct Batch {
   std::vector<int32_t>
       docs;           // [T] index (in this batch) of the token's document start; see core/ops.h
   int64_t valid = 0;  // labels that count
+  // [sequences] which of Loader::source_names() a row is from; empty where rows have no source
+  std::vector<int32_t> sources;
 };
 
 // One optimizer step of one data-parallel rank.
@@ -53,6 +55,7 @@ class Loader {
   // Continues from there; the present blend may differ from the saved one (weights, new sources,
   // sequence length). Throws ConfigError where a file's length or identity changed since.
   void restore(const DataState& state);
+  std::vector<std::string> source_names() const;  // in the order of the configuration
   std::string description()
       const;  // tokens, documents, epochs per source: lines for the start of a run
 
