@@ -163,7 +163,12 @@ void describe(V& v, GuardConfig& c) {
 }
 template <class V>
 void describe(V& v, LogConfig& c) {
-  v("every", c.every, "steps between lines on the terminal", kPositive);
+  v("every", c.every, "steps between lines on the terminal and in log.txt", kPositive);
+  v("norms_every", c.norms_every,
+    "steps between norms by class of parameters in metrics.jsonl; 0: never", kCount);
+  v("tensorboard", c.tensorboard, "write TensorBoard event files into the run's folder");
+  v("mfu", c.mfu,
+    "measure the machine's matrix product at start (under a second), the yardstick of MFU");
 }
 
 namespace {

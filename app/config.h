@@ -105,7 +105,8 @@ struct GuardConfig {
 };
 
 struct LogConfig {
-  int64_t every = 1;
+  int64_t every = 1, norms_every = 10;  // steps
+  bool tensorboard = true, mfu = true;
   bool operator==(const LogConfig&) const = default;
 };
 

@@ -2,12 +2,17 @@
 
 #include "core/check.h"
 #include "core/file.h"
+#include "core/log.h"
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <cmath>
+#include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 namespace ft {
 
@@ -16,78 +21,86 @@ using nlohmann::json;
 
 namespace {
 
-json number(double value) {
-  return std::isfinite(value) ? json(value) : json(nullptr);
-}  // strict JSON has no NaN
-
-// The lines of a metrics file up to and with `step`.
-std::string lines_until(const std::string& path, int64_t step) {
+// Drops the lines of later steps, and lines that are damaged (a kill in the middle of one).
+void keep_lines_until(const std::string& path, int64_t step) {
   std::ifstream file(path);
-  std::string kept, line;
-  while (std::getline(file, line)) {
+  AtomicFile kept(path);
+  std::string line;
+  while (step > 0 && std::getline(file, line)) {
     const json object = json::parse(line, nullptr, false);
-    if (object.is_object() && object.value("step", int64_t{0}) <= step) kept += line + "\n";
+    if (!object.is_object()) continue;
+    const auto at = object.find("step");
+    if (at != object.end() && at->is_number_integer() && at->get<int64_t>() <= step)
+      kept.write(line + "\n");
   }
-  return kept;
+  kept.commit();
+}
+
+std::string time_text() {  // UTC, ISO 8601
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+void write_config(const std::string& path, const std::string& config, int64_t step) {
+  const std::string file = path + "/config.yaml";
+  if (step > 0 && fs::exists(file) && read_text(file) != config)
+    fs::rename(file, fmt::format("{}/config.until-step-{:08}.yaml", path, step));
+  write_text(file, config);
 }
 
 }  // namespace
 
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(std::max(0.0, seconds));
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  return s >= 60 ? fmt::format("{}m{:02}s", s / 60, s % 60) : fmt::format("{}s", s);
+LineFile::LineFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "a")) {
+  FT_CHECK(file_, "{}: cannot be written: {}", path, std::strerror(errno));
+}
+LineFile::~LineFile() { std::fclose(file_); }
+
+void LineFile::add(const std::string& text) {
+  const std::string whole = (torn_ ? "\n" : "") + text + "\n";
+  torn_ = std::fwrite(whole.data(), 1, whole.size(), file_) != whole.size();
+  torn_ |= std::fflush(file_) != 0;
+  if (torn_ && !std::exchange(told_, true))
+    log_warn("{}: cannot be written ({}); lines are missing from now on", path_,
+             std::strerror(errno));
+  if (torn_) std::clearerr(file_);
 }
 
-std::string step_line(const StepRecord& r) {
-  const double rate = r.tokens_per_second;
-  const std::string speed = rate >= 1e6   ? fmt::format("{:.2f}M", rate * 1e-6)
-                            : rate >= 1e4 ? fmt::format("{:.1f}k", rate * 1e-3)
-                                          : fmt::format("{:.0f}", rate);
-  constexpr double kGiB = 1024.0 * 1024 * 1024;
-  return fmt::format(
-      "step {:>5}/{}  {:.1f}%  loss {:.4f}  grad {:.2f}  lr {:.2e}  {} tok/s  step {:.2f}s  eta {} "
-      " "
-      "mem {:.2f}/{:.1f} GiB{}",
-      r.step, r.steps, 100.0 * static_cast<double>(r.step) / static_cast<double>(r.steps), r.loss,
-      r.grad_norm, r.lr, speed, r.seconds, duration(r.eta), static_cast<double>(r.memory) / kGiB,
-      static_cast<double>(r.memory_total) / kGiB, r.skipped ? "  left out" : "");
+RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step,
+                     bool tensorboard) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  FT_CHECK(!error, "{}: the run's folder cannot be made: {}; set run.directory to another place",
+           path, error.message());
+  write_config(path, config, step);
+  for (const char* name : {"/metrics.jsonl", "/events.jsonl"}) keep_lines_until(path + name, step);
+  metrics_.emplace(path + "/metrics.jsonl");
+  events_.emplace(path + "/events.jsonl");
+  if (tensorboard) tensorboard_.emplace(path + "/tensorboard", step + 1);
 }
 
-RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step)
-    : metrics_path_(path + "/metrics.jsonl") {
-  fs::create_directories(path);
-  write_text(path + "/config.yaml", config);
-  write_text(metrics_path_, step > 0 ? lines_until(metrics_path_, step) : "");
-  metrics_ = std::fopen(metrics_path_.c_str(), "a");
-  FT_CHECK(metrics_, "{}: cannot be written; is the disk full or read-only?", metrics_path_);
+template <class Record>
+void RunFolder::show(const Record& record) {
+  metrics_->add(json_line(record));
+  if (!tensorboard_) return;
+  EventFile::Scalars scalars;
+  for_scalars(record,
+              [&](const std::string& tag, double value) { scalars.emplace_back(tag, value); });
+  tensorboard_->add(record.step, scalars);
 }
 
-RunFolder::~RunFolder() { std::fclose(metrics_); }
+void RunFolder::add(const StepRecord& record) { show(record); }
+void RunFolder::add(const ValidationRecord& record) { show(record); }
 
-void RunFolder::line(const std::string& text) {
-  std::fputs((text + "\n").c_str(), metrics_);
-  std::fflush(metrics_);
-}
-
-void RunFolder::add(const StepRecord& r) {
-  json object = {{"step", r.step},
-                 {"tokens", r.tokens},
-                 {"loss", number(r.loss)},
-                 {"grad_norm", number(r.grad_norm)},
-                 {"lr", r.lr},
-                 {"step_seconds", r.seconds},
-                 {"tokens_per_second", r.tokens_per_second},
-                 {"memory_bytes", r.memory},
-                 {"skipped", r.skipped},
-                 {"source_tokens", r.per_source},
-                 {"source_epochs", r.epochs}};
-  line(object.dump());
-}
-
-void RunFolder::add_validation(int64_t step, const std::string& set, double loss, int64_t tokens) {
-  line(
-      json{{"step", step}, {"validation", set}, {"loss", number(loss)}, {"tokens", tokens}}.dump());
+void RunFolder::event(const std::string& name, int64_t step, const RunFacts& facts) {
+  json object = {{"time", time_text()}, {"event", name}, {"step", step}};
+  for (const auto& [key, text] : facts.texts) object[key] = text;
+  for (const auto& [key, value] : facts.numbers)
+    object[key] = std::isfinite(value) ? json(value) : json(nullptr);
+  events_->add(object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace ft

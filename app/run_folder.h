@@ -1,45 +1,62 @@
-// What a run leaves in runs/NAME: the resolved configuration, metrics.jsonl, log.txt, checkpoints/.
-// Rank 0 writes.
+// What a run leaves in runs/NAME. Rank 0 writes.
+//   config.yaml      the resolved configuration. Where a resumed run's differs from the one that is
+//                    there, the old one stays as config.until-step-XXXXXXXX.yaml
+//   metrics.jsonl    one object a step and a validation: app/metrics.h
+//   events.jsonl     one object for what happened: {"time", "event", "step", ...}; events are
+//                    start (with facts about model, machine and layout), stop, done
+//   tensorboard/     the metrics as event files: app/tensorboard.h
+//   log.txt          the lines of the terminal, with their time; a resumed run appends
+//   checkpoints/
 #pragma once
+
+#include "app/metrics.h"
+#include "app/tensorboard.h"
 
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 
 namespace ft {
 
-// What one optimizer step showed.
-struct StepRecord {
-  int64_t step = 0, steps = 0;
-  int64_t tokens = 0;  // seen by the run so far
-  double loss = 0, grad_norm = 0, lr = 0;
-  double seconds = 0, tokens_per_second = 0, eta = 0;
-  int64_t memory = 0, memory_total = 0;  // bytes on this rank's device
-  bool skipped = false;
-  std::map<std::string, int64_t> per_source;
-  std::map<std::string, double> epochs;
+// A file that stays open and grows by whole lines. A disk that is full does not end the run: it is
+// said once, and the lines are missing.
+class LineFile {
+ public:
+  explicit LineFile(const std::string& path);  // throws where it cannot be written
+  ~LineFile();
+  LineFile(const LineFile&) = delete;
+  LineFile& operator=(const LineFile&) = delete;
+  void add(const std::string& line);
+
+ private:
+  std::string path_;
+  std::FILE* file_;
+  bool torn_ = false;  // the last line may have been written in part
+  bool told_ = false;
 };
 
-std::string step_line(const StepRecord& record);  // the line a person reads
+// Facts about a start of the run, for the report.
+struct RunFacts {
+  std::map<std::string, std::string> texts;  // "model", "layout", "machine", ...
+  std::map<std::string, double> numbers;     // "parameters", "flops_per_token", ...
+};
 
 class RunFolder {
  public:
   // Creates the folder and writes config.yaml. Metrics of steps after `step` (of a run resumed from
-  // there) are dropped.
-  RunFolder(const std::string& path, const std::string& config, int64_t step);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
+  // there; 0: of a new one) are dropped.
+  RunFolder(const std::string& path, const std::string& config, int64_t step, bool tensorboard);
   void add(const StepRecord& record);
-  void add_validation(int64_t step, const std::string& set, double loss, int64_t tokens);
+  void add(const ValidationRecord& record);
+  void event(const std::string& name, int64_t step, const RunFacts& facts = {});
 
  private:
-  void line(const std::string& json);
-  std::string metrics_path_;
-  std::FILE* metrics_ = nullptr;
+  template <class Record>
+  void show(const Record& record);
+  std::optional<LineFile> metrics_, events_;
+  std::optional<EventFile> tensorboard_;
 };
-
-std::string duration(double seconds);  // "18h20m", "3m05s", "12s"
 
 }  // namespace ft

@@ -1,7 +1,10 @@
 // train: the loop, on one page.
+#include "app/ceiling.h"
 #include "app/commands.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
+#include "app/progress.h"
+#include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/trainer.h"
 #include "core/log.h"
@@ -9,6 +12,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 
 namespace ft {
@@ -26,13 +30,11 @@ class Loop {
         checkpoints_(path_ + "/checkpoints"),
         trainer_(world, config) {
     trainer_.start(from);
-    if (chief()) {
-      folder_.emplace(path_, config_text(config), trainer_.steps_done());
-      log_open(path_ + "/log.txt", true);
-      log_info("{}", start_text(config, trainer_.engine(), world.all().size()));
-      log_info("{}", trainer_.loader().description());
-      if (from) log_info("resumed from {} at step {}", *from, trainer_.steps_done());
-    }
+    if (config.log.mfu) sgemm_ = sgemm_speed(trainer_.engine().device(), world.all());
+    const Extent extent{config.train.micro_batch, config.data.sequence_length};
+    flops_per_token_ =
+        3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
+    if (chief()) open_folder(from);
   }
 
   int run() {
@@ -51,9 +53,11 @@ class Loop {
       if (stop && !last) {
         if (chief())
           log_info("stopped by a signal or run.stop_before after step {}; saved", r.step);
+        end("stop");
         return kSavedOnSignal;
       }
     }
+    end("done");
     if (chief()) log_info("done: {} steps; run folder {}", trainer_.steps_done(), path_);
     return 0;
   }
@@ -68,20 +72,55 @@ class Loop {
     return all_max(world_.all(), elapsed()) >= static_cast<double>(config_.run.stop_before);
   }
 
+  // The run's folder and the block of lines that a run starts with.
+  void open_folder(const std::optional<std::string>& from) {
+    Engine& engine = trainer_.engine();
+    const int ranks = world_.all().size();
+    folder_.emplace(path_, config_text(config_), trainer_.steps_done(), config_.log.tensorboard);
+    log_open(path_ + "/log.txt", true);
+    log_info("{}", start_text(config_, engine, ranks));
+    if (!std::isnan(sgemm_))
+      log_info(
+          "MFU = model FLOPs / measured sgemm of this run ({:.1f} GFLOP/s, all ranks at once); "
+          "causal attention counted once, recomputation not counted",
+          sgemm_ * 1e-9);
+    log_info("{}", trainer_.loader().description());
+    if (from) log_info("resumed from {} at step {}", *from, trainer_.steps_done());
+    folder_->event("start", trainer_.steps_done(),
+                   {.texts = {{"machine", engine.device().description()},
+                              {"pattern", engine.model().pattern()},
+                              {"resumed_from", from.value_or("")}},
+                    .numbers = {{"ranks", ranks},
+                                {"parameters", static_cast<double>(engine.store().parameters())},
+                                {"model_flops_per_token", flops_per_token_},
+                                {"sgemm_flops", sgemm_},
+                                {"steps", static_cast<double>(trainer_.steps_total())}}});
+  }
+
+  void end(const char* event) {
+    if (!chief()) return;
+    progress_.clear();
+    log_info("{}", pace_.summary());
+    folder_->event(event, trainer_.steps_done());
+  }
+
   void report(StepRecord& r) {
-    average_ = average_ <= 0 || r.step < 3 ? r.seconds : 0.9 * average_ + 0.1 * r.seconds;
-    r.eta = average_ * static_cast<double>(r.steps - r.step);
+    r.mfu = flops_per_token_ * r.tokens_per_second / sgemm_;
+    pace_.add(r);
+    r.eta = pace_.recent_seconds() * static_cast<double>(r.steps - r.step);
     if (!chief()) return;
     folder_->add(r);
+    progress_.show(r);
     if (r.step % std::max<int64_t>(config_.log.every, 1) == 0 || r.step == r.steps)
       log_info("{}", step_line(r));
   }
 
   void validate(int64_t step, bool last) {
     for (const DataSource& set : config_.data.validation) {
+      const Progress::Busy busy(progress_, "validating on " + set.name);
       const auto [loss, tokens] = trainer_.validate(set);
       if (!chief()) continue;
-      folder_->add_validation(step, set.name, loss, tokens);
+      folder_->add(ValidationRecord{.step = step, .set = set.name, .loss = loss, .tokens = tokens});
       log_info("validation {}: loss {:.4f} over {} tokens", set.name, loss, tokens);
       if (last)
         log_info(
@@ -100,6 +139,7 @@ class Loop {
   // A full disk must not end the run: the error is logged, older checkpoints stay, and saving is
   // tried again before the next one is due. At the end it does matter.
   void save(bool must) {
+    const Progress::Busy busy(progress_, "saving a checkpoint");
     retry_at_ = 0;
     try {
       trainer_.save(checkpoints_);
@@ -126,8 +166,11 @@ class Loop {
   std::string path_, checkpoints_;
   Trainer trainer_;
   std::optional<RunFolder> folder_;
+  Pace pace_;
+  Progress progress_;
+  double sgemm_ = kUnknown;  // FLOP/s of all ranks, the yardstick of MFU
+  double flops_per_token_ = 0;
   int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
-  double average_ = 0;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 

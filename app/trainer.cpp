@@ -29,6 +29,7 @@ Trainer::Trainer(World& world, const Config& config)
       engine_(*device_, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
+      watch_(engine_, loader_.source_names(), config.log.norms_every),
       guard_(config.guard),
       poison_(Poison::from_environment()) {
   recipe_ = recipe_of(config);
@@ -73,6 +74,7 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
     } else if (action.kind == Action::Backward) {
       c.grad = action.micro == 0 ? Grad::Overwrite : Grad::Accumulate;
       engine_.model().backward(c, 0, extent);
+      watch_.micro_batch(batches[static_cast<size_t>(action.micro)], extent);
     }
     if (after) after(action);
   }
@@ -112,14 +114,17 @@ StepRecord Trainer::step() {
   set_scalars(lr, now.weight_decay_factor);
 
   Ctx c = engine_.context();
+  watch_.begin(c, step_ + 1);
   poison_.apply(step_ + 1, world_.all().rank(), engine_.store());
   run_micro_batches(c, batch.micro);
   engine_.store().reduce_gradients(data);
   engine_.store().gradient_norm(c);
+  watch_.gradients(c);
   c(ops::ClipFactor{.factor = engine_.store().clip_factor(),
                     .sum_squares = engine_.store().grad_squares(),
                     .max_norm = static_cast<float>(config_.optimizer.clip)});
   StepRecord r;
+  watch_.finish(data, batch, r);
   r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) /
            static_cast<double>(std::max<int64_t>(valid, 1));
   r.grad_norm = std::sqrt(engine_.read(engine_.store().grad_squares()));
@@ -141,10 +146,10 @@ StepRecord Trainer::step() {
   tokens_ += batch.tokens;
   device_->synchronize({});
   r.step = step_, r.steps = steps_, r.tokens = tokens_, r.lr = lr;
+  r.batch = now.batch, r.weight_decay = config_.optimizer.weight_decay * now.weight_decay_factor;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   r.tokens_per_second = static_cast<double>(batch.tokens) / r.seconds;
   r.memory = engine_.memory().total(), r.memory_total = device_->memory_total();
-  r.per_source = batch.per_source, r.epochs = batch.epochs;
   return r;
 }
 

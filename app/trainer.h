@@ -4,8 +4,9 @@
 #include "app/config.h"
 #include "app/engine.h"
 #include "app/guard.h"
+#include "app/metrics.h"
 #include "app/recipe.h"
-#include "app/run_folder.h"
+#include "app/step_watch.h"
 #include "data/loader.h"
 #include "parallel/mesh.h"
 #include "parallel/schedule.h"
@@ -51,6 +52,7 @@ class Trainer {
   Engine engine_;
   Loader loader_;
   Recipe recipe_;
+  StepWatch watch_;
   Guard guard_;
   Poison poison_;
   int64_t step_ = 0, steps_ = 0;

@@ -1,16 +1,56 @@
 #include "core/log.h"
 
+#include "core/terminal.h"
+
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdio>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 namespace ft {
 
+namespace {
+
+// Standard output, with a status line that stays below the lines on a terminal. What belongs
+// together is written at once, or the eye would see the line vanish and come back.
+class Screen : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  void status(const std::string& text) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (text.empty() && status_.empty()) return;
+    status_ = text;
+    put(kClear + status_);
+  }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    const std::string text = fmt::to_string(line);
+    put(status_.empty() ? text : kClear + text + status_);
+  }
+  void flush_() override { std::fflush(stdout); }
+
+ private:
+  static void put(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  }
+  inline static const std::string kClear = "\r\x1b[2K";
+  std::string status_;
+};
+
+std::shared_ptr<Screen> g_screen;
+
+}  // namespace
+
 void log_open(const std::string& file, bool rank0) {
-  std::vector<spdlog::sink_ptr> sinks{std::make_shared<spdlog::sinks::stdout_sink_mt>()};
+  g_screen = std::make_shared<Screen>();
+  std::vector<spdlog::sink_ptr> sinks{g_screen};
   sinks[0]->set_pattern("%v");
   if (!file.empty()) {
     sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file));
@@ -34,6 +74,10 @@ void log_line(LogLevel level, const std::string& text) {
       spdlog::error("error: {}", text);
       break;
   }
+}
+
+void log_status(const std::string& text) {
+  if (g_screen) g_screen->status(text);
 }
 
 }  // namespace ft

@@ -13,6 +13,9 @@ enum class LogLevel { Info, Warn, Error };
 // file: also append to it (empty: terminal only). Ranks other than 0 stay silent but for errors.
 void log_open(const std::string& file, bool rank0);
 void log_line(LogLevel level, const std::string& text);
+// A line of the terminal that stays below all others and is rewritten in place; empty: none. For
+// callers that know that there is a terminal (core/terminal.h); no wider than it.
+void log_status(const std::string& text);
 
 template <class... A>
 void log_info(fmt::format_string<A...> format, A&&... a) {

@@ -311,6 +311,18 @@ struct SsdGrad {
   }
 };
 
+// peak = max(peak, dt) over all tokens and heads, dt as in Ssd; NaN wins. It starts from 0.
+struct DtPeak {
+  InOut peak;  // [1] f32
+  In dt;       // [T, H] raw
+  In dt_bias;  // [H] f32
+  float dt_scale = 1;
+  float dt_min = 0;
+  float dt_max = std::numeric_limits<float>::infinity();
+  FT_OP("dt_peak") { f("peak", peak), f("dt", dt), f("dt_bias", dt_bias); }
+  double flops() const { return 0; }  // a look, not a part of the model
+};
+
 // ---- attention --------------------------------------------------------------------------------
 
 // cos and sin of every position, in double, rounded once: angle = (first + row) * theta^(-2 j /

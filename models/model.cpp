@@ -62,7 +62,10 @@ void Model::plan(Memory& memory, const ModelPlan& plan) {
     }
     slots_.push_back(std::move(set));
   }
-  if (plan.training) dstream_ = memory.make("activations", precision_.residual, {T, d});
+  if (plan.training) {
+    dstream_ = memory.make("activations", precision_.residual, {T, d});
+    dt_peaks_ = memory.make("inputs", Dtype::F32, {static_cast<int64_t>(blocks_.size())});
+  }
   losses_ = memory.make("inputs", Dtype::F32, {2, T});
   loss_sum_ = memory.make("inputs", Dtype::F64, {1});
   z_sum_ = memory.make("inputs", Dtype::F64, {1});
@@ -91,10 +94,13 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
                    .ids = cut(set, e).ids,
                    .weight = embed_.value,
                    .scale = static_cast<float>(config_.embedding_multiplier)});
-  const BlockInputs in = block_inputs(set, e);
-  for (size_t l = 0; l < blocks_.size(); ++l)
+  BlockInputs in = block_inputs(set, e);
+  for (size_t l = 0; l < blocks_.size(); ++l) {
+    const auto at = static_cast<int64_t>(l);
+    if (dt_peaks_.dims) in.dt_peak = dt_peaks_.row_range(at, at + 1);
     blocks_[l].forward(c, blocks_[l].saved(set.banks[l], e), in, set.stream[l].row_range(0, T),
                        {set.stream[l + 1].row_range(0, T), true});
+  }
   final_norm(c, set, e);
 }
 

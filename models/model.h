@@ -78,7 +78,10 @@ class Model {
   Tensor token_losses(const Extent& extent) const {
     return losses_.view({losses_.size()}).row_range(0, extent.tokens());
   }
-  Tensor z_sum() const { return z_sum_; }        // [1] f64: sum of squared log-normalisers
+  // [layers] f32: the largest dt of each Mamba-2 mixer over all forward passes since it was last
+  // filled with 0; absent where the model is not planned for training.
+  Tensor dt_peaks() const { return dt_peaks_; }
+  Tensor z_sum() const { return z_sum_; }  // [1] f64: sum of squared log-normalisers
   Tensor inv_count() const {
     return inv_count_;
   }  // [1] f32: 1 / valid tokens of the step in the world
@@ -108,7 +111,7 @@ class Model {
   Param embed_, final_norm_, head_;
   std::vector<Block> blocks_;
   std::vector<SlotSet> slots_;
-  Tensor rope_, dstream_, losses_, loss_sum_, z_sum_, inv_count_;
+  Tensor rope_, dstream_, dt_peaks_, losses_, loss_sum_, z_sum_, inv_count_;
   std::map<std::string, void*> shared_;
 };
 

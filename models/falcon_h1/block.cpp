@@ -65,7 +65,8 @@ void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor&
         },
         [&] {
           if (mamba())
-            mamba_.forward(c, mamba_views(s), in.docs, B, cache ? &cache->mamba : nullptr);
+            mamba_.forward(c, mamba_views(s), in.docs, B, in.dt_peak,
+                           cache ? &cache->mamba : nullptr);
         });
     out_proj_.forward(c, s.r, s.mix, 1, x);
     r = s.r.tensor;

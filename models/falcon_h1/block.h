@@ -18,8 +18,9 @@ namespace ft {
 // What all blocks of a pass share.
 struct BlockInputs {
   Extent extent;
-  Tensor docs;  // [T]
-  Tensor rope;  // [positions, head_dim]
+  Tensor docs;          // [T]
+  Tensor rope;          // [positions, head_dim]
+  Tensor dt_peak = {};  // [1] f32: where a Mamba-2 mixer reports its largest dt, or absent
 };
 
 class Block {

@@ -13,7 +13,7 @@ std::optional<T> if_present(const Param& param, const Tensor& value) {
 }  // namespace
 
 void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
-                     Cache* cache) const {
+                     const Tensor& dt_peak, Cache* cache) const {
   const int64_t b = inner(), e = b + groups * state;
   const Slot x = s.conv.columns(0, b), bb = s.conv.columns(b, e), cc = s.conv.columns(e, xbc());
   c(ops::Conv1d{.y = s.conv,
@@ -44,6 +44,13 @@ void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequenc
              .groups = groups,
              .state = state,
              .chunk = chunk});
+  if (dt_peak.dims)
+    c(ops::DtPeak{.peak = dt_peak,
+                  .dt = s.dt,
+                  .dt_bias = dt_bias.value,
+                  .dt_scale = dt_scale,
+                  .dt_min = dt_min,
+                  .dt_max = dt_max});
   c(ops::GatedNorm{.y = s.out,
                    .x = s.y,
                    .z = s.z,

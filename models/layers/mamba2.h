@@ -42,8 +42,9 @@ struct Mamba2 {
     Tensor next_state;  // same shape; swapped with state after each call
   };
 
+  // dt_peak [1] f32 (or absent) becomes the largest dt of this call, where that is larger.
   void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
-               Cache* cache = nullptr) const;
+               const Tensor& dt_peak = {}, Cache* cache = nullptr) const;
   // From dout: gradients of the raw z, xbc, dt columns, and of the parameters.
   void backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout,
                 const Tensor& dz, const Tensor& dxbc, const Tensor& ddt) const;
