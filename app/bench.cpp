@@ -1,6 +1,7 @@
 #include "app/bench.h"
 
 #include "app/ceilings.h"
+#include "app/fit.h"
 #include "app/numbers.h"
 #include "app/trainer.h"
 #include "core/observe.h"
