@@ -298,6 +298,8 @@ Config read_config(const OptionNode& root, bool with_model) {
     for (DataSource& s : *sources)
       if (s.name.empty()) s.name = s.path;
   with_place(root, [&] { check_values(c); });
+  if (c.train.tokens > 0 && c.schedule.warmup + c.schedule.decay > c.train.tokens)
+    c.notes.push_back("schedule: warmup and decay together are longer than train.tokens");
   return c;
 }
 

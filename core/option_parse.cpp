@@ -85,8 +85,7 @@ class Builder : public YAML::EventHandler {
     add(make(mark, Impl::Null, "?", anchor));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    refuse(mark,
-           "aliases (*name) are not supported: write the value out, or share it by `extends:`");
+    refuse(mark, "aliases (*name) are not supported; a text that begins with * needs quotes");
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {

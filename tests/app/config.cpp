@@ -150,6 +150,9 @@ TEST_CASE("config: clashes between settings name the place", "[config]") {
   has(refusal("model: {num_hidden_layers: 100000, hidden_size: 100000000}"), "mistyped");
   has(refusal("data: {sequence_length: 100000000}\ntrain: {micro_batch: 100000000}"),
       "too many for one micro-batch");
+  CHECK(parse_config("train: {tokens: 10}\nschedule: {warmup: 6, decay: 5}", "c").notes.size() ==
+        1);
+  CHECK(parse_config("train: {tokens: 10}\nschedule: {warmup: 6, decay: 4}", "c").notes.empty());
   const Config ramp = parse_config(
       "data: {sequence_length: 8, train: [{path: x}]}\ntrain: {tokens: 1M, global_batch: 4}\n"
       "schedule:\n  batch_ramp: [[0, 2], [1k, 3], [2k, 4]]\n",

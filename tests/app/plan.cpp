@@ -3,10 +3,11 @@
 
 #include "app/fit.h"
 #include "app/recipe.h"
+#include "core/file.h"
 #include "models/falcon_h1/multipliers.h"
 #include "tests/catch.h"
 
-#include <cmath>
+#include <filesystem>
 
 using namespace ft;
 
@@ -36,6 +37,22 @@ TEST_CASE("plan: the released sizes have exactly their parameters", "[plan]") {
   CHECK(has(text, fmt::format("model: {} parameters", parameters)));
   CHECK(has(text, "state-space scan"));
   CHECK(planned_memory(config) > 18 * parameters);  // bf16: 2 + 4 + 4 + 8 bytes a parameter
+}
+
+TEST_CASE("plan: every shipped configuration loads and plans", "[plan]") {
+  int found = 0;
+  for (const auto& file : std::filesystem::directory_iterator("configs")) {
+    INFO(file.path());
+    REQUIRE(file.path().extension() == ".yaml");
+    const Config read = load_config(file.path().string(), {});
+    const Config config = resolve(read, int64_t{1} << 40);
+    CHECK(config.train.recompute != "auto");
+    CHECK(has(plan_text(config, 2), "total"));
+    CHECK(has(schedule_text(config), "schedule: "));
+    CHECK(read_text(file.path().string()).find("Ours") != std::string::npos);
+    ++found;
+  }
+  CHECK(found >= 10);
 }
 
 TEST_CASE("plan: the closed form gives the published multipliers and the shipped ones", "[plan]") {

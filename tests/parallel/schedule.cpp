@@ -1,10 +1,8 @@
 #include "parallel/schedule.h"
 
-#include "parallel/recipe.h"
 #include "tests/catch.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <tuple>
 
@@ -71,33 +69,4 @@ TEST_CASE("all stages together come to an end: no receive waits for a send that 
       for (int s = 0; s < stages; ++s)
         CHECK(at[static_cast<size_t>(s)] == work[static_cast<size_t>(s)].size());
     }
-}
-
-TEST_CASE("learning rate factors by hand", "[schedule]") {
-  LrSchedule s{"constant", 100, 0, 1000, 0.1, "exponential"};
-  CHECK(lr_factor(s, 50) == 0.5);
-  CHECK(lr_factor(s, 100) == 1);
-  CHECK(lr_factor(s, 1000) == 1);
-  s.type = "linear";
-  CHECK(lr_factor(s, 100) == 1);
-  CHECK(lr_factor(s, 550) == Approx(0.55));
-  CHECK(lr_factor(s, 1000) == Approx(0.1));
-  CHECK(lr_factor(s, 5000) == Approx(0.1));
-  s.type = "cosine";
-  CHECK(lr_factor(s, 25) == 0.25);
-  CHECK(lr_factor(s, 550) == Approx(0.55));                               // half-way: (1 + 0.1) / 2
-  CHECK(lr_factor(s, 325) == Approx(0.1 + 0.45 * (1 + std::sqrt(0.5))));  // a quarter: cos(pi / 4)
-  CHECK(lr_factor(s, 1000) == Approx(0.1));
-  s.type = "wsd", s.decay = 200, s.final_ratio = 0.01;
-  CHECK(lr_factor(s, 100) == 1);
-  CHECK(lr_factor(s, 800) == 1);
-  CHECK(lr_factor(s, 900) == Approx(0.1));  // 0.01^(1/2)
-  CHECK(lr_factor(s, 1000) == Approx(0.01));
-  s.decay_shape = "linear";
-  CHECK(lr_factor(s, 900) == Approx(0.505));
-  s.decay_shape = "cosine";
-  CHECK(lr_factor(s, 900) == Approx(0.505));
-  CHECK(lr_factor(s, 850) == Approx(0.01 + 0.495 * (1 + std::sqrt(0.5))));
-  s.warmup = 0;
-  CHECK(lr_factor(s, 0) == 1);
 }
