@@ -11,6 +11,7 @@ namespace fs = std::filesystem;
 namespace {
 constexpr Range kCount{0, 9e18};
 constexpr Range kPositive{1, 9e18};
+constexpr Range kBatch{1, 1e9};  // times a sequence length fits 63 bits
 constexpr Range kNotNegative{0, 1e300};
 }  // namespace
 
@@ -44,7 +45,7 @@ void describe(V& v, DataSource& c) {
 }
 template <class V>
 void describe(V& v, DataConfig& c) {
-  v("sequence_length", c.sequence_length, "tokens of a sample", kCount);
+  v("sequence_length", c.sequence_length, "tokens of a sample", Range{0, 1e9});
   v("train", c.train, "sources, with weights");
   v("validation", c.validation, "validation sets");
   v("isolate_documents", c.isolate_documents,
@@ -54,8 +55,8 @@ void describe(V& v, DataConfig& c) {
 template <class V>
 void describe(V& v, TrainConfig& c) {
   v("tokens", c.tokens, "tokens to train on", kCount);
-  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks", kPositive);
-  v("micro_batch", c.micro_batch, "sequences a rank computes at once", kPositive);
+  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks", kBatch);
+  v("micro_batch", c.micro_batch, "sequences a rank computes at once", kBatch);
   v("precision", c.precision, "of matrices and activations", Choices{{"fp32", "bf16"}});
   v("residual", c.residual, "of the residual stream; empty: as precision",
     Choices{{"", "fp32", "bf16"}});

@@ -38,12 +38,15 @@ namespace {
 using Impl = OptionNode::Impl;
 using ImplPtr = std::shared_ptr<Impl>;
 constexpr int kMaxDepth = 64;
+constexpr int64_t kMaxNodes = 500'000;  // aliases of aliases grow without bound
 
-ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) {
+ImplPtr convert(const YAML::Node& node, const std::string& file, int64_t& nodes, int depth = 0) {
   auto out = std::make_shared<Impl>();
   out->file = file;
   out->line = node.Mark().line + 1, out->column = node.Mark().column + 1;
   if (depth > kMaxDepth) option_error(OptionNode(out), "nested too deeply");
+  if (++nodes > kMaxNodes)
+    option_error(OptionNode(out), fmt::format("more than {} values", kMaxNodes));
   switch (node.Type()) {
     case YAML::NodeType::Scalar:
       out->kind = Impl::Scalar;
@@ -54,18 +57,20 @@ ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) 
       break;
     case YAML::NodeType::Sequence:
       out->kind = Impl::List;
-      for (const auto& item : node) out->items.push_back(convert(item, file, depth + 1));
+      for (const auto& item : node) out->items.push_back(convert(item, file, nodes, depth + 1));
       break;
-    case YAML::NodeType::Map:
+    case YAML::NodeType::Map: {
       out->kind = Impl::Map;
+      std::set<std::string> keys;
       for (const auto& entry : node) {
-        const ImplPtr key = convert(entry.first, file, depth + 1);
+        const ImplPtr key = convert(entry.first, file, nodes, depth + 1);
         if (key->kind != Impl::Scalar) option_error(OptionNode(key), "a key must be a word");
-        if (out->find(key->value))
+        if (!keys.insert(key->value).second)
           option_error(OptionNode(key), "key \"" + key->value + "\" is given twice");
-        out->entries.emplace_back(key->value, convert(entry.second, file, depth + 1));
+        out->entries.emplace_back(key->value, convert(entry.second, file, nodes, depth + 1));
       }
       break;
+    }
     default:
       out->kind = Impl::Null;
   }
@@ -75,7 +80,8 @@ ImplPtr convert(const YAML::Node& node, const std::string& file, int depth = 0) 
 ImplPtr parse_yaml(const std::string& text, const std::string& origin) {
   try {
     const YAML::Node node = YAML::Load(text);
-    return convert(node, origin);
+    int64_t nodes = 0;
+    return convert(node, origin, nodes);
   } catch (const YAML::Exception& error) {
     throw ConfigError(
         fmt::format("{}:{}:{}: {}", origin, error.mark.line + 1, error.mark.column + 1, error.msg));
@@ -93,7 +99,9 @@ void merge(Impl& under, const ImplPtr& over) {
 }
 
 ImplPtr load_file(const std::string& path, std::set<std::string>& open) {
-  const std::string identity = fs::weakly_canonical(path).string();
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  const std::string identity = error ? path : canonical.string();
   FT_CHECK_CONFIG(open.insert(identity).second, "{}: extends itself", path);
   ImplPtr root = parse_yaml(read_text(path), path);
   if (root->kind == Impl::Null) root->kind = Impl::Map;

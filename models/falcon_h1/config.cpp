@@ -15,7 +15,7 @@ ModelConfig::ModelConfig() : time_step_limit{0, std::numeric_limits<double>::inf
 
 namespace {
 
-constexpr Range kSize{1, 1e12};
+constexpr Range kSize{1, 1e9};  // products of two fit 63 bits
 
 template <class V>
 void describe(V& v, ModelConfig& c) {
@@ -23,7 +23,7 @@ void describe(V& v, ModelConfig& c) {
   v("tie_word_embeddings", c.tie_word_embeddings, "the head is the embedding table");
   v("hidden_size", c.hidden_size, "width of the residual stream", kSize);
   v("intermediate_size", c.intermediate_size, "width of the MLP", kSize);
-  v("num_hidden_layers", c.num_hidden_layers, "blocks", kSize);
+  v("num_hidden_layers", c.num_hidden_layers, "blocks", Range{1, 1e5});
   v("num_attention_heads", c.num_attention_heads, "query heads", kSize);
   v.derived("num_key_value_heads", c.num_key_value_heads, "key and value heads");
   v.derived("head_dim", c.head_dim, "width of an attention head");
@@ -175,10 +175,11 @@ std::string expand_pattern(const std::string& pattern, int64_t layers) {
     int64_t count = 0;
     bool counted = false;
     while (i < pattern.size() && std::isdigit(static_cast<unsigned char>(pattern[i]))) {
-      count = std::min<int64_t>(count * 10 + (pattern[i++] - '0'), 1'000'000);
+      count = std::min<int64_t>(count * 10 + (pattern[i++] - '0'), layers + 1);
       counted = true;
     }
     out.append(static_cast<size_t>(counted ? count : 1), symbol);
+    if (static_cast<int64_t>(out.size()) > layers) break;  // refused below
   }
   if (out.empty()) out.assign(static_cast<size_t>(layers), 'P');
   FT_CHECK_CONFIG(static_cast<int64_t>(out.size()) == layers,

@@ -45,8 +45,9 @@ inline std::string binary() {
   return path;
 }
 
-// train with these overrides on so many ranks; the run's folder is workspace()/name/t.
-inline int train(const std::string& name, int ranks, const std::string& sets) {
+// The command that trains with these overrides on so many ranks; the run's folder is
+// workspace()/name/t.
+inline std::string train_command(const std::string& name, int ranks, const std::string& sets) {
   const std::string& w = workspace();
   if (!fs::exists(w + "/set.idx"))
     FT_CHECK(shell(binary() + " tokenize " + w + "/text --out " + w + "/set", "tokenize") == 0,
@@ -61,7 +62,13 @@ inline int train(const std::string& name, int ranks, const std::string& sets) {
     all += " --set " + sets.substr(at, end - at);
     at = end + 1;
   }
-  return shell(launcher + binary() + " train tests/train/tiny.yaml " + all, name + ".log");
+  return launcher + binary() + " train tests/train/tiny.yaml " + all + " ";
+}
+
+// Exit code of a run; its output goes to NAME.log.
+inline int train(const std::string& name, int ranks, const std::string& sets,
+                 const std::string& rest = "") {
+  return shell(train_command(name, ranks, sets) + rest, name + ".log");
 }
 
 // All parameters and moments of a run's checkpoint, one after another.
