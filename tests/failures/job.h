@@ -16,7 +16,8 @@
 namespace ft::test {
 
 inline std::string log_of(const std::string& name) {
-  return read_text(workspace() + "/" + name + ".log");
+  const std::string path = workspace() + "/" + name + ".log";  // a job may not have begun it yet
+  return fs::exists(path) ? read_text(path) : "";
 }
 
 inline int times(const std::string& text, const std::string& word) {

@@ -56,6 +56,7 @@ inline std::string train_command(const std::string& name, int ranks, const std::
       ranks > 1 ? fmt::format("mpirun --oversubscribe --bind-to none -n {} ", ranks)
                 : std::string();
   std::string all = "--set run.directory=" + w + "/" + name;
+  if (ranks > 1) all += " --set run.threads=1";  // ranks that share cores wait for each other
   all += fmt::format(" --set data.train.0.path={}/set --set data.train.0.name=set", w);
   for (size_t at = 0; at < sets.size();) {
     const size_t end = std::min(sets.find(' ', at), sets.size());
