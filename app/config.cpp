@@ -16,6 +16,7 @@ namespace {
 constexpr Range kCount{0, 9e18};
 constexpr Range kPositive{1, 9e18};
 constexpr Range kNotNegative{0, std::numeric_limits<double>::max()};
+constexpr Range kBatch{1, 1e9};  // times a sequence length fits 63 bits
 }  // namespace
 
 template <class V>
@@ -60,9 +61,8 @@ void describe(V& v, DataConfig& c) {
 template <class V>
 void describe(V& v, TrainConfig& c) {
   v("tokens", c.tokens, "tokens to train on", kCount);
-  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks",
-    Range{1, 1e9});
-  v("micro_batch", c.micro_batch, "sequences a rank computes at once", Range{1, 1e9});
+  v("global_batch", c.global_batch, "sequences of an optimizer step, over all ranks", kBatch);
+  v("micro_batch", c.micro_batch, "sequences a rank computes at once", kBatch);
   v("precision", c.precision, "of matrices and activations", Choices{{"fp32", "bf16"}});
   v("residual", c.residual, "of the residual stream; empty: as precision",
     Choices{{"", "fp32", "bf16"}});

@@ -1,5 +1,6 @@
 #include "app/run_start.h"
 
+#include "app/config.h"
 #include "core/check.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -14,6 +15,8 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <set>
+#include <sstream>
 #include <thread>
 
 namespace ft {
@@ -139,6 +142,32 @@ void RunStart::choose(const std::string& folder, const std::string& resume) {
                     all);
   }
   if (checkpoint_) move_later_ones(folder, *checkpoint_);
+}
+
+std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& model,
+                             const Store& store) {
+  const Config then = parse_config(checkpoint.state().at("config"), checkpoint.path());
+  std::istringstream old_lines(model_text(then.model, 0)), new_lines(model_text(model, 0));
+  std::vector<std::string> changes;
+  for (std::string before, now; std::getline(old_lines, before) && std::getline(new_lines, now);)
+    if (before != now && !now.starts_with("init_from"))
+      changes.push_back(fmt::format("model.{}, now{}", before, now.substr(now.find(':') + 1)));
+
+  std::string strange;  // the first tensor that one of the two lacks or has in another shape
+  std::set<std::string> known;
+  store.for_pieces([&](Param&, Piece& piece) {
+    known.insert(piece.name);
+    const bool same =
+        checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape;
+    if (!same && strange.empty()) strange = piece.name;
+  });
+  for (const std::string& name : checkpoint.names())
+    if (strange.empty() && !name.starts_with("optimizer.") && !known.contains(name)) strange = name;
+  FT_CHECK_CONFIG(strange.empty(),
+                  "{}: was written by a model of another shape ({}; the first tensor that differs "
+                  "is {}); set it back, or start anew under another run.name",
+                  checkpoint.path(), changes.empty() ? "same settings" : changes[0], strange);
+  return fmt::format("{}", fmt::join(changes, "; "));
 }
 
 }  // namespace ft

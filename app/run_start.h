@@ -1,7 +1,9 @@
 // Before a run's first step: that nobody else writes into its folder, and where it goes on from.
 #pragma once
 
+#include "models/falcon_h1/config.h"
 #include "parallel/comm.h"
+#include "parallel/store.h"
 
 #include <optional>
 #include <string>
@@ -31,5 +33,10 @@ class RunStart {
   int lock_ = -1;
   std::optional<std::string> checkpoint_;
 };
+
+// Throws ConfigError where the checkpoint's tensors are not this model's, naming the first setting
+// that differs. Else returns the settings that differ all the same, as words; empty: none.
+std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& model,
+                             const Store& store);
 
 }  // namespace ft

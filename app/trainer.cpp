@@ -1,5 +1,6 @@
 #include "app/trainer.h"
 
+#include "app/run_start.h"
 #include "core/log.h"
 #include "core/observe.h"
 #include "parallel/health.h"
@@ -43,6 +44,9 @@ void Trainer::start(const std::optional<std::string>& path) {
   if (path) {
     const Checkpoint checkpoint(*path);
     const State& state = checkpoint.state();
+    const std::string changed = check_same_model(checkpoint, config_.model, engine_.store());
+    if (world_.all().rank() == 0 && !changed.empty())
+      log_warn("{} was written with other settings: {}", *path, changed);
     engine_.load_checkpoint(checkpoint);
     engine_.store().load_optimizer(checkpoint);
     step_ = std::stoll(state.at("step"));

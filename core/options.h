@@ -117,7 +117,7 @@ class OptionReader {
       known_.push_back(name);
       value = 0;
     } else {
-      (*this)(name, value, help, Range{0, 1e15});
+      (*this)(name, value, help, Range{0, 1e9});
     }
   }
   // For keys that somebody else reads.

@@ -15,7 +15,7 @@ ModelConfig::ModelConfig() : time_step_limit{0, std::numeric_limits<double>::inf
 
 namespace {
 
-constexpr Range kSize{1, 1e9};
+constexpr Range kSize{1, 1e9};  // products of two fit 63 bits
 
 template <class V>
 void describe(V& v, ModelConfig& c) {
@@ -203,10 +203,11 @@ std::string expand_pattern(const std::string& pattern, int64_t layers) {
     int64_t count = 0;
     bool counted = false;
     while (i < pattern.size() && std::isdigit(static_cast<unsigned char>(pattern[i]))) {
-      count = std::min<int64_t>(count * 10 + (pattern[i++] - '0'), 1'000'000);
+      count = std::min<int64_t>(count * 10 + (pattern[i++] - '0'), layers + 1);
       counted = true;
     }
     out.append(static_cast<size_t>(counted ? count : 1), symbol);
+    if (static_cast<int64_t>(out.size()) > layers) break;  // refused below
   }
   if (out.empty()) out.assign(static_cast<size_t>(layers), 'P');
   FT_CHECK_CONFIG(static_cast<int64_t>(out.size()) == layers,

@@ -54,16 +54,21 @@ inline std::string binary() {
   return path;
 }
 
-// train CONFIG on so many ranks; the run's folder is workspace()/name/t, its output
-// workspace()/name.log.
-inline int run_config(const std::string& name, int ranks, const std::string& config,
-                      const std::string& options = "") {
+// The command that trains CONFIG on so many ranks; the run's folder is workspace()/name/t.
+inline std::string config_command(const std::string& name, int ranks, const std::string& config,
+                                  const std::string& options) {
   const std::string launcher =
       ranks > 1 ? fmt::format("mpirun --oversubscribe --bind-to none -n {} ", ranks)
                 : std::string();
-  return shell(fmt::format("{}{} train {} --set run.directory={}/{} {}", launcher, binary(), config,
-                           workspace(), name, options),
-               name + ".log");
+  // Ranks that share cores wait for each other: one thread each.
+  return fmt::format("{}{} train {} --set run.directory={}/{}{} {} ", launcher, binary(), config,
+                     workspace(), name, ranks > 1 ? " --set run.threads=1" : "", options);
+}
+
+// Exit code of a run; its output goes to workspace()/NAME.log.
+inline int run_config(const std::string& name, int ranks, const std::string& config,
+                      const std::string& options = "") {
+  return shell(config_command(name, ranks, config, options), name + ".log");
 }
 
 // The prefix of the workspace's text as tokens.
@@ -75,8 +80,8 @@ inline std::string make_set() {
   return set;
 }
 
-// The tiny model with these settings ("a.b=1 c.d=2") over tiny.yaml.
-inline int train(const std::string& name, int ranks, const std::string& sets) {
+// The command that trains the tiny model with these settings ("a.b=1 c.d=2") over tiny.yaml.
+inline std::string train_command(const std::string& name, int ranks, const std::string& sets) {
   std::string options =
       fmt::format("--set data.train.0.path={} --set data.train.0.name=set", make_set());
   for (size_t at = 0; at < sets.size();) {
@@ -84,7 +89,13 @@ inline int train(const std::string& name, int ranks, const std::string& sets) {
     options += " --set " + sets.substr(at, end - at);
     at = end + 1;
   }
-  return run_config(name, ranks, "tests/train/tiny.yaml", options);
+  return config_command(name, ranks, "tests/train/tiny.yaml", options);
+}
+
+// Exit code of such a run; `rest` goes behind the command.
+inline int train(const std::string& name, int ranks, const std::string& sets,
+                 const std::string& rest = "") {
+  return shell(train_command(name, ranks, sets) + rest, name + ".log");
 }
 
 inline std::string checkpoint_path(const std::string& name, int64_t step) {

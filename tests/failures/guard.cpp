@@ -1,0 +1,116 @@
+// Steps that must not reach the weights.
+#include "parallel/checkpoint.h"
+#include "tests/failures/job.h"
+
+#include <cmath>
+#include <map>
+
+using namespace ft;
+using namespace ft::test;
+
+namespace {
+
+// The environment reaches the ranks through the launcher.
+struct Poisoned {
+  explicit Poisoned(const std::string& what) { ::setenv("FT_TEST_POISON", what.c_str(), 1); }
+  ~Poisoned() { ::unsetenv("FT_TEST_POISON"); }
+};
+
+}  // namespace
+
+TEST_CASE("failures: NaN on one rank stops all of them, and the op that made it is named") {
+  {
+    const Poisoned poisoned("5:1:model.layers.1.mamba.in_proj.weight");
+    CHECK(train("nan", 2, "checkpoint.every=1") == 1);
+  }
+  const std::string log = log_of("nan");
+  INFO(log);
+  CHECK(times(log, "falcon-train: ") == 1);
+  CHECK(log.find("step 5: loss nan") != std::string::npos);
+  CHECK(log.find("first bad value: rank 1, micro-batch 0, forward, model.layers.1: gemm.y at [") !=
+        std::string::npos);
+  CHECK(log.find("no weight was changed") != std::string::npos);
+  CHECK(log.find("guard.non_finite: skip") != std::string::npos);
+  CHECK_FALSE(fs::exists(checkpoint_of("nan", 5)));
+  CHECK(ranks_of("nan").empty());
+  // Without the fault the run goes on as if it had never happened.
+  REQUIRE(train("nan", 2, "checkpoint.every=1") == 0);
+  REQUIRE(train("never", 2, "checkpoint.every=1 checkpoint.keep_last=12") == 0);
+  CHECK(state_of("nan", 12) == state_of("never", 12));
+}
+
+TEST_CASE("failures: a step with NaN in backward alone is left out on all ranks") {
+  {
+    const Poisoned poisoned("5:0:model.layers.0.pre_ff_layernorm.weight:1e38");
+    CHECK(train("skip", 2, "checkpoint.every=1 checkpoint.keep_last=12 guard.non_finite=skip") ==
+          0);
+  }
+  const std::string log = log_of("skip");
+  INFO(log);
+  CHECK(log.find("step 5 is left out") != std::string::npos);
+  CHECK(log.find("AdamW stays at its step 4") != std::string::npos);
+  CHECK(log.find("first bad value: rank 0, micro-batch") != std::string::npos);
+  CHECK(state_of("skip", 5) == state_of("skip", 4));  // weights and moments
+  CHECK_FALSE(state_of("skip", 6) == state_of("skip", 5));
+  // Step 6 is the run's step 5 of AdamW on the data of step 6, with or without a stop in between.
+  fs::rename(run_folder("skip") + "/checkpoints/step-00000012", workspace() + "/skip-12");
+  for (int step = 6; step < 12; ++step) fs::remove_all(checkpoint_of("skip", step));
+  REQUIRE(train("skip", 2, "checkpoint.every=1 checkpoint.keep_last=12") == 0);
+  const SafetensorsFile whole(workspace() + "/skip-12/rank-00000.safetensors");
+  const SafetensorsFile resumed(checkpoint_of("skip", 12) + "/rank-00000.safetensors");
+  for (const auto& [tensor, info] : whole.tensors())
+    CHECK(whole.read_f32(tensor) == resumed.read_f32(tensor));
+}
+
+TEST_CASE("failures: a spike is warned of, left out or stops the run") {
+  const std::string window = "guard.spike.window=8 checkpoint.every=1 checkpoint.keep_last=12 ";
+  const Poisoned poisoned("9:0:model.embed_tokens.weight:100");
+  const auto action = GENERATE(as<std::string>{}, "warn", "skip", "stop");
+  const std::string name = "spike-" + action;
+  CHECK(train(name, 1, window + "guard.spike.action=" + action) == (action == "stop" ? 1 : 0));
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(log.find("step 9") != std::string::npos);
+  CHECK(log.find("is a spike: above") != std::string::npos);
+  CHECK(times(log, "is a spike") == 1);  // the others are none
+  if (action == "stop") CHECK_FALSE(fs::exists(checkpoint_of(name, 9)));
+  else CHECK((state_of(name, 9) == state_of(name, 8)) == (action == "skip"));
+}
+
+TEST_CASE("failures: the window of losses survives a stop") {
+  const std::string sets = "guard.spike.window=8 guard.spike.action=skip checkpoint.every=8 ";
+  const Poisoned poisoned("9:0:model.embed_tokens.weight:100");
+  REQUIRE(train("window", 1, sets + "train.tokens=3072") == 0);  // 8 steps
+  REQUIRE(train("window", 1, sets) == 0);                        // the spike comes first
+  CHECK(log_of("window").find("step 9 is left out") != std::string::npos);
+}
+
+TEST_CASE("failures: a run that leaves out every step ends") {
+  const std::string hf = workspace() + "/hf";
+  REQUIRE(train("source", 1, "") == 0);
+  fs::create_directories(hf);
+  write_text(hf + "/config.json", "{\"model_type\": \"falcon_h1\"}");
+  const SafetensorsFile from(checkpoint_of("source", 12) + "/rank-00000.safetensors");
+  std::map<std::string, std::vector<float>> values;
+  std::vector<NamedTensor> tensors;
+  const Checkpoint checkpoint(checkpoint_of("source", 12));
+  for (const std::string& name : checkpoint.names()) {
+    if (name.starts_with("optimizer.")) continue;
+    const auto shape = checkpoint.shape(name);
+    const int64_t rows = shape[0];
+    int64_t cols = 1;
+    for (size_t i = 1; i < shape.size(); ++i) cols *= shape[i];
+    auto& v = values[name];
+    v.resize(static_cast<size_t>(rows * cols));
+    checkpoint.read(name, 0, 0, Tensor(v.data(), Dtype::F32, {rows, cols}));
+    if (name == "model.final_layernorm.weight") v[3] = std::nanf("");
+    tensors.push_back({name, "F32", shape, v.data(), static_cast<int64_t>(v.size()) * 4});
+  }
+  write_safetensors(hf + "/model.safetensors", tensors);
+  CHECK(train("hopeless", 1,
+              "model.init_from=" + hf + " train.tokens=100M guard.non_finite=skip") == 1);
+  const std::string log = log_of("hopeless");
+  INFO(log);
+  CHECK(log.find("50 steps in a row were left out") != std::string::npos);
+  CHECK(log.find("model.final_layernorm: rms_norm.y at [0, 3] is nan") != std::string::npos);
+}

@@ -1,0 +1,161 @@
+// Stops, kills and hangs: what is left behind is whole, and the run goes on bit for bit.
+#include "parallel/checkpoint.h"
+#include "tests/failures/job.h"
+
+#include <csignal>
+#include <random>
+
+using namespace ft;
+using namespace ft::test;
+
+namespace {
+
+// A run long enough to be interrupted, and what it is at its end when nothing interrupts it.
+const std::string kLong = "train.tokens=23040 checkpoint.keep_last=200";  // 60 steps
+
+const std::vector<float>& undisturbed(int ranks) {
+  static std::map<int, std::vector<float>> known;
+  const std::string name = fmt::format("undisturbed-{}", ranks);
+  if (!known.contains(ranks)) {
+    REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
+    known[ranks] = state_of(name, 60);
+  }
+  return known[ranks];
+}
+
+void goes_on_to_the_same_end(const std::string& name, int ranks) {
+  REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
+  INFO(log_of(name));
+  CHECK(state_of(name, 60) == undisturbed(ranks));
+}
+
+bool saving(const std::string& name) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(run_folder(name) + "/checkpoints", ignored))
+    if (entry.path().filename().string().starts_with(".tmp-step")) return true;
+  return false;
+}
+
+std::string newest(const std::string& name) {
+  return newest_checkpoint(run_folder(name) + "/checkpoints", nullptr).value_or("");
+}
+
+// Kills a run at random moments while it saves after every step; each time what is there must open
+// and verify. At the end the run must be the one that was never killed.
+void kill_while_saving(const std::string& name, int kills, unsigned seed) {
+  std::mt19937 random(seed);
+  int64_t last = 0;
+  for (int k = 0; k < kills; ++k) {
+    Job job(name, 1, kLong + " checkpoint.every=1");
+    const int begin = static_cast<int>(random() % 3) + 1;
+    eventually(60, [&] {
+      const std::string log = log_of(name);
+      return times(log, "\nstep ") >= begin || log.find("done:") != std::string::npos;
+    });
+    eventually(1, [&] { return saving(name); });
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 12000));
+    job.kill(SIGKILL);
+    job.wait();
+    REQUIRE(job.no_process_left());
+    const std::string found = newest(name);
+    INFO(fmt::format("kill {} of {}: {}", k, kills, found));
+    if (found.empty()) continue;  // killed before the first was whole
+    CHECK_NOTHROW(Checkpoint(found).verify());
+    CHECK(checkpoint_step(found) >= last);
+    last = checkpoint_step(found);
+  }
+  REQUIRE(last > 0);
+  goes_on_to_the_same_end(name, 1);
+}
+
+}  // namespace
+
+TEST_CASE("failures: a signal during a step ends it, saves, and leaves with 75") {
+  const int ranks = GENERATE(1, 2);
+  const int signal = GENERATE(SIGUSR1, SIGUSR2, SIGTERM);
+  if (ranks > 1 && signal == SIGTERM) return;  // mpirun keeps it to itself and kills
+  const std::string name = fmt::format("signal-{}-{}", signal, ranks);
+  INFO(name);
+  Job job(name, ranks, kLong + " checkpoint.every=0");
+  REQUIRE(job.wait_for_step(3));
+  job.kill(signal);
+  CHECK(job.wait() == 75);
+  CHECK(job.no_process_left());
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(log.find("stopped by a signal") != std::string::npos);
+  REQUIRE_FALSE(newest(name).empty());
+  CHECK_NOTHROW(Checkpoint(newest(name)).verify());
+  goes_on_to_the_same_end(name, ranks);
+}
+
+TEST_CASE("failures: SIGTERM to one rank alone stops all of them") {
+  const std::string name = "term-one";
+  Job job(name, 2, kLong + " checkpoint.every=0");
+  REQUIRE(job.wait_for_step(3));
+  const auto ranks = ranks_of(name);
+  REQUIRE(ranks.size() == 2);
+  ::kill(ranks[1], SIGTERM);
+  CHECK(job.wait() == 75);
+  CHECK(job.no_process_left());
+  goes_on_to_the_same_end(name, 2);
+}
+
+TEST_CASE("failures: a signal during a save does not harm it") {
+  const std::string name = "signal-save";
+  Job job(name, 1, kLong + " checkpoint.every=1");
+  REQUIRE(job.wait_for_step(3));
+  REQUIRE(eventually(30, [&] { return saving(name); }));
+  job.kill(SIGUSR1);
+  CHECK(job.wait() == 75);
+  CHECK_NOTHROW(Checkpoint(newest(name)).verify());
+  CHECK_FALSE(saving(name));
+  goes_on_to_the_same_end(name, 1);
+}
+
+TEST_CASE("failures: kill -9 while saving loses nothing") { kill_while_saving("kill", 5, 1); }
+TEST_CASE("failures: kill -9 while saving, fifty times", "[.kill]") {
+  for (unsigned round = 0; round < 5; ++round)
+    kill_while_saving(fmt::format("kill-{}", round), 10, round + 2);
+}
+
+TEST_CASE("failures: a rank that dies takes the others with it") {
+  const std::string name = "dies";
+  Job job(name, 2, "train.tokens=1B run.timeout=20");
+  REQUIRE(job.wait_for_step(2));
+  const auto ranks = ranks_of(name);
+  REQUIRE(ranks.size() == 2);
+  ::kill(ranks[1], SIGKILL);
+  CHECK(job.wait() != 0);
+  CHECK(job.no_process_left());
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(log.find("rank 1") != std::string::npos);
+}
+
+TEST_CASE("failures: a rank that hangs is named once, within run.timeout") {
+  const std::string name = "hangs";
+  Job job(name, 3, "train.tokens=1B train.global_batch=6 run.timeout=4");
+  REQUIRE(job.wait_for_step(2));
+  const auto ranks = ranks_of(name);
+  REQUIRE(ranks.size() == 3);
+  const auto begin = std::chrono::steady_clock::now();
+  ::kill(ranks[1], SIGSTOP);
+  CHECK(job.wait() == 1);
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+  CHECK(job.no_process_left());
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(times(log, "falcon-train: ") == 1);
+  CHECK(log.find("Silent on this node: rank 1.") != std::string::npos);
+  CHECK(log.find("within 4 s (run.timeout)") != std::string::npos);
+}
+
+TEST_CASE("failures: when the launcher is killed, no rank stays") {
+  const std::string name = "launcher";
+  Job job(name, 2, "train.tokens=1B run.timeout=5");
+  REQUIRE(job.wait_for_step(2));
+  ::kill(job.pid(), SIGKILL);
+  job.wait();
+  CHECK(job.no_process_left());
+}
