@@ -48,6 +48,10 @@ struct Cut {
         even(std::min(chunk_n, N), std::max<int64_t>(64, blocks_of(chunk_n, wanted)), u.columns);
     columns = std::min<int64_t>(columns, 512 / u.columns * u.columns);
   }
+
+  int64_t left_stride() const { return round_up(depth, 16) + 16; }
+  // Of a copy of a block of the left factor, in rows or in panels of `height`.
+  int64_t block_floats(int64_t height) const { return round_up(rows, height) * left_stride(); }
 };
 
 // Where sums wait between two depths: y itself where it is fp32.
@@ -116,6 +120,8 @@ class Multiply {
     const int64_t tall = blocks_of(cut_.M, cut_.rows), across = blocks_of(wide, cut_.columns);
 #pragma omp parallel
     {
+      // Which thread takes which task differs from step to step; what it may need does not.
+      workspace_f32(kTile, cut_.block_floats(u_.rows));
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < blocks_of(wide, u_.columns); ++p)
         pack_right(b_, k0, deep, n0 + p * u_.columns,
@@ -152,8 +158,8 @@ class Multiply {
 
   // A block of the left factor: in place where its rows are fp32 and lie well in the caches.
   Left left_of(int64_t m0, int64_t rows, int64_t k0, int64_t depth) const {
+    float* to = workspace_f32(kTile, cut_.block_floats(u_.rows));
     if (op_.trans_a) {
-      float* to = workspace_f32(kTile, round_up(rows, u_.rows) * depth);
       if (u_.rows == 6) pack_left<6>(a_, m0, rows, k0, depth, to);
       else pack_left<12>(a_, m0, rows, k0, depth, to);
       return {to, 1, u_.rows};
@@ -161,8 +167,7 @@ class Multiply {
     if constexpr (std::is_same_v<E, float>)
       if (a_.stride % 1024 != 0 && a_.stride <= 4096)
         return {a_.data + m0 * a_.stride + k0, a_.stride, 1};
-    const int64_t stride = round_up(depth, 16) + 16;
-    float* to = workspace_f32(kTile, rows * stride);
+    const int64_t stride = cut_.left_stride();
     copy_left(a_, m0, rows, k0, depth, stride, to);
     return {to, stride, 1};
   }
