@@ -70,29 +70,33 @@ void run(const ops::Attention& op, Stream) {
               kts + task * s.transposed_tile());
     load_keys(s, op.v, b, kv, tile, vs + task * s.tile(), nullptr);
   }
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task) {
-    // the last queries see most: they go first
-    const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads,
-                  b = task / s.heads % s.B;
-    const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
-                  token = b * s.queries + q0;
-    Gathered t(s);
-    load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
-    const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;
-    const int64_t keys = (b * s.kv_heads + s.kv_of(h)) * s.key_tiles;
-    for (int64_t k = first / kTileRows; k * kTileRows < past; ++k) {
-      const int64_t k0 = k * kTileRows;
-      meet(t, s, reach(s, docs, b, q0, n, k0, std::min(kTileRows, s.keys - k0)),
-           kts + (keys + k) * s.transposed_tile(), vs + (keys + k) * s.tile());
-    }
-    const Tensor out = op.o.columns(h * s.dim, (h + 1) * s.dim);
-    for (int64_t i = 0; i < n; ++i) {
-      float* o = t.o + i * s.stride;
-      const float scale = op.out_scale / t.sum[i];
-      for (int64_t d = 0; d < s.dim; ++d) o[d] *= scale;
-      store(out, token + i, s.dim, o);
-      lse[h * T + token + i] = t.high[i] + std::log(t.sum[i]);
+#pragma omp parallel
+  {
+    const Gathered own(s);  // every thread's workspace has its size, whichever tasks it will get
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task) {
+      // the last queries see most: they go first
+      const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads,
+                    b = task / s.heads % s.B;
+      const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
+                    token = b * s.queries + q0;
+      Gathered t(s);
+      load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
+      const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;
+      const int64_t keys = (b * s.kv_heads + s.kv_of(h)) * s.key_tiles;
+      for (int64_t k = first / kTileRows; k * kTileRows < past; ++k) {
+        const int64_t k0 = k * kTileRows;
+        meet(t, s, reach(s, docs, b, q0, n, k0, std::min(kTileRows, s.keys - k0)),
+             kts + (keys + k) * s.transposed_tile(), vs + (keys + k) * s.tile());
+      }
+      const Tensor out = op.o.columns(h * s.dim, (h + 1) * s.dim);
+      for (int64_t i = 0; i < n; ++i) {
+        float* o = t.o + i * s.stride;
+        const float scale = op.out_scale / t.sum[i];
+        for (int64_t d = 0; d < s.dim; ++d) o[d] *= scale;
+        store(out, token + i, s.dim, o);
+        lse[h * T + token + i] = t.high[i] + std::log(t.sum[i]);
+      }
     }
   }
 }

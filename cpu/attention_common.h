@@ -3,14 +3,14 @@
 #pragma once
 
 #include "cpu/common.h"
-#include "cpu/ssd_panel.h"
+#include "cpu/panel.h"
 
 #include <array>
 
 namespace ft::cpu {
 
 inline constexpr int64_t kTileRows = 64;
-inline constexpr int64_t kBlocks = kTileRows / 4;  // the panels of ssd_panel.h are four rows high
+inline constexpr int64_t kBlocks = kTileRows / 4;  // the panels of panel.h are four rows high
 inline const int64_t kTileStride = tile_stride(kTileRows);  // of scores and of transposed tiles
 
 struct AttentionSizes {
@@ -102,39 +102,48 @@ inline int64_t first_key(const AttentionSizes& s, const int32_t* docs, int64_t s
   return std::max<int64_t>(0, s.offset + docs[sequence * s.queries + q0] - sequence * s.queries);
 }
 
+// f(first row, rows, from, to) for each run of blocks of four rows that share their range.
+template <class F>
+void for_runs_of(const std::array<int64_t, kBlocks>& from, const std::array<int64_t, kBlocks>& to,
+                 F&& f) {
+  for (int64_t block = 0, end; block < kBlocks; block = end) {
+    end = block + 1;
+    while (end < kBlocks && from[end] == from[block] && to[end] == to[block]) ++end;
+    if (from[block] < to[block]) f(4 * block, 4 * (end - block), from[block], to[block]);
+  }
+}
+
 // scores = a b where they exist (to panels of columns); a: tile of rows, b: transposed tile.
 inline void scores_of(const AttentionSizes& s, const Reach& r, const float* a, const float* b,
                       float* scores) {
-  for (int64_t n = 0; n < kTileRows; n += kPanel)
-    for (int64_t block = 0; block < kBlocks; ++block) {
-      if (r.row_to[block] <= n || r.row_from[block] >= n + kPanel) continue;
-      panel(s.wide, {a + 4 * block * s.stride, s.stride, 1}, b + n, kTileStride,
-            scores + 4 * block * kTileStride + n, kTileStride, false);
-    }
+  std::array<int64_t, kBlocks> first, last;
+  for (int64_t block = 0; block < kBlocks; ++block) {
+    const bool any = r.row_from[block] < r.row_to[block];
+    first[block] = any ? r.row_from[block] / kPanel * kPanel : 0;
+    last[block] = any ? padded(r.row_to[block]) : 0;
+  }
+  for_runs_of(first, last, [&](int64_t i, int64_t rows, int64_t from, int64_t to) {
+    matmul(rows, to - from, s.wide, {a + i * s.stride, s.stride, 1}, b + from, kTileStride,
+           scores + i * kTileStride + from, kTileStride, false);
+  });
 }
 
 // to[i] += sum_j weights[i, j] b[j]: a tile of rows from the rows of b
 inline void add_over_keys(const AttentionSizes& s, const Reach& r, const float* weights,
                           const float* b, float* to) {
-  for (int64_t n = 0; n < s.wide; n += kPanel)
-    for (int64_t block = 0; block < kBlocks; ++block) {
-      const int64_t from = r.row_from[block], count = r.row_to[block] - from;
-      if (count <= 0) continue;
-      panel(count, {weights + 4 * block * kTileStride + from, kTileStride, 1},
-            b + from * s.stride + n, s.stride, to + 4 * block * s.stride + n, s.stride, true);
-    }
+  for_runs_of(r.row_from, r.row_to, [&](int64_t i, int64_t rows, int64_t from, int64_t end) {
+    matmul(rows, s.wide, end - from, {weights + i * kTileStride + from, kTileStride, 1},
+           b + from * s.stride, s.stride, to + i * s.stride, s.stride, true);
+  });
 }
 
 // to[j] += sum_i weights[i, j] b[i]: the transposed product
 inline void add_over_queries(const AttentionSizes& s, const Reach& r, const float* weights,
                              const float* b, float* to) {
-  for (int64_t n = 0; n < s.wide; n += kPanel)
-    for (int64_t block = 0; block < kBlocks; ++block) {
-      const int64_t from = r.column_from[block], count = r.column_to[block] - from;
-      if (count <= 0) continue;
-      panel(count, {weights + from * kTileStride + 4 * block, 1, kTileStride},
-            b + from * s.stride + n, s.stride, to + 4 * block * s.stride + n, s.stride, true);
-    }
+  for_runs_of(r.column_from, r.column_to, [&](int64_t j, int64_t rows, int64_t from, int64_t end) {
+    matmul(rows, s.wide, end - from, {weights + from * kTileStride + j, 1, kTileStride},
+           b + from * s.stride, s.stride, to + j * s.stride, s.stride, true);
+  });
 }
 
 }  // namespace ft::cpu

@@ -32,9 +32,12 @@ struct Head {
   float *q, *g, *dq, *delta, *p, *ds;
   const float* lse;
 
+  static int64_t floats(const AttentionSizes& s) {
+    return s.query_tiles * (3 * s.tile() + kTileRows) + 2 * kTileRows * kTileStride;
+  }
   Head(const ops::AttentionGrad& op, const AttentionSizes& s, int64_t b, int64_t h) {
     const int64_t rows = s.query_tiles * s.tile(), scores = kTileRows * kTileStride;
-    q = workspace_f32(kTile, 3 * rows + s.query_tiles * kTileRows + 2 * scores);
+    q = workspace_f32(kTile, floats(s));
     g = q + rows, dq = g + rows, p = dq + rows, ds = p + scores, delta = ds + scores;
     lse = op.lse.f32() + h * op.q.rows() + b * s.queries;
     for (int64_t tile = 0; tile < s.query_tiles; ++tile) {
@@ -121,9 +124,13 @@ void run(const ops::AttentionGrad& op, Stream) {
   const int64_t part = s.key_tiles * s.tile(), per = s.heads / s.kv_heads;
   float* dk = workspace_f32(kWideB, 2 * s.B * s.heads * part);  // [B, heads, keys]
   float* dv = dk + s.B * s.heads * part;
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t task = 0; task < s.B * s.heads; ++task)
-    backward(op, s, keys, task / s.heads, task % s.heads, dk + task * part, dv + task * part);
+#pragma omp parallel
+  {
+    workspace_f32(kTile, Head::floats(s));  // of every thread, whichever tasks it will get
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < s.B * s.heads; ++task)
+      backward(op, s, keys, task / s.heads, task % s.heads, dk + task * part, dv + task * part);
+  }
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < s.B * s.kv_heads * s.keys; ++task) {
     const int64_t j = task % s.keys, kv = task / s.keys % s.kv_heads,

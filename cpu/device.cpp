@@ -4,6 +4,7 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -18,6 +19,15 @@ namespace {
 
 constexpr size_t kAlign = 128;
 std::atomic<int64_t> g_growths{0};
+
+// Memory, or null. Large blocks ask for huge pages: matrix products walk columns, a page a row.
+void* aligned_memory(size_t bytes) {
+  constexpr size_t kHuge = size_t{2} << 20;
+  const size_t align = bytes >= 2 * kHuge ? kHuge : kAlign;
+  void* memory = std::aligned_alloc(align, std::max(align, (bytes + align - 1) / align * align));
+  if (memory && align == kHuge) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: may be refused
+  return memory;
+}
 
 struct Buffer {
   void* memory = nullptr;
@@ -56,13 +66,12 @@ class CpuDevice : public Device {
   DeviceKind kind() const override { return DeviceKind::Cpu; }
   std::string description() const override { return processor() + ", " + instruction_set(); }
   void* allocate(size_t bytes) override {
-    const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
-    void* memory = std::aligned_alloc(kAlign, std::max(padded, kAlign));
+    void* memory = aligned_memory(bytes);
     FT_CHECK(
         memory,
         "out of memory: {} bytes asked for on the CPU; use fewer ranks a node or a smaller model",
         bytes);
-    std::memset(memory, 0, padded);
+    std::memset(memory, 0, bytes);
     ++allocations_;
     return memory;
   }
@@ -84,11 +93,10 @@ void* workspace(int slot, size_t bytes) {
   if (b.bytes < bytes) {
     std::free(std::exchange(b.memory, nullptr));
     b.bytes = 0;  // stays true when the next line fails
-    const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
-    b.memory = std::aligned_alloc(kAlign, padded);
+    b.memory = aligned_memory(bytes);
     FT_CHECK(b.memory,
              "out of memory: {} bytes of workspace; use a smaller micro_batch or sequence", bytes);
-    b.bytes = padded;
+    b.bytes = bytes;
     ++g_growths;
   }
   return b.memory;

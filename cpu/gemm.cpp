@@ -1,6 +1,7 @@
 // Matrix products: fixed tiles of the output, one single-threaded library call a tile, our own
 // threads over tiles. So the result does not depend on the number of threads.
 #include "cpu/common.h"
+#include "cpu/gemm_panels.h"
 
 #include <omp.h>
 
@@ -20,6 +21,7 @@ namespace ft::cpu {
 namespace {
 
 constexpr int64_t kTileSize = 256;
+constexpr int64_t kFewRows = 16;  // fewer would not pay for packing the right factor
 
 // Part of the output.
 struct Tile {
@@ -219,6 +221,7 @@ void run(const ops::Gemm& op, Stream) {
   const int64_t M = op.y.rows(), N = op.y.cols(), K = op.trans_a ? op.a.rows() : op.a.cols();
   check_shapes(op, M, N, K);
   const bool narrow_product = op.a.dtype == Dtype::BF16 && has_bf16();
+  if (!narrow_product && M >= kFewRows) return multiply_panels(op);
   const Matrix a = narrow_product ? Matrix{} : widened(op.a, kWideA);
   const Matrix b = narrow_product ? Matrix{} : widened(op.b, kWideB);
   const int64_t tiles_m = blocks_of(M, kTileSize), tiles_n = blocks_of(N, kTileSize);

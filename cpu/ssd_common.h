@@ -6,11 +6,11 @@
 //   out_j   exp(cs_last - cs_j) where token j is of the chunk's last document
 //   carry   exp(cs_last) where the entering state survives the chunk
 // Every exponent is a difference of at most 0.
-// Tiles are padded with zeros to whole panels of ssd_panel.h, so no product has an edge case.
+// Tiles are padded with zeros to whole panels of panel.h, so no product has an edge case.
 #pragma once
 
 #include "cpu/rows.h"
-#include "cpu/ssd_panel.h"
+#include "cpu/panel.h"
 
 namespace ft::cpu {
 

@@ -72,6 +72,16 @@ TEST_CASE("gemm equals its twin across tile edges", "[gemm]") {
                  Dtype::F32);
 }
 
+TEST_CASE("gemm equals its twin where sums are stored between depths", "[gemm]") {
+  for (Dtype in : kBoth)
+    for (Dtype out : kBoth)
+      for (int form = 0; form < 4; ++form) {
+        const bool ta = form & 1, tb = form & 2;
+        check_gemm({35, 50, 700, ta, tb, form == 1, form == 2, 0.5f}, in, out);
+        check_gemm({17, 1040, 2500, ta, tb, form == 2, form == 1, 1.0f}, in, out);  // two chunks
+      }
+}
+
 TEST_CASE("gemm may add its own output and refuses shapes that do not fit", "[gemm]") {
   Buffer a(Dtype::BF16, 6, 8), b(Dtype::BF16, 9, 8), y(Dtype::BF16, 6, 9, 2);
   a.random(1), b.random(2), y.random(3);

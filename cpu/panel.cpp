@@ -1,0 +1,29 @@
+#include "cpu/panel.h"
+
+#include <utility>
+
+namespace ft::cpu {
+
+namespace avx2 {
+constexpr int kLanes = 8, kRows = 6;  // 12 of 16 registers gather results
+#include "cpu/panel_kernels.inc"
+}  // namespace avx2
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,prefer-vector-width=512")
+namespace avx512 {
+constexpr int kLanes = 16, kRows = 12;  // 24 of 32
+#include "cpu/panel_kernels.inc"
+}  // namespace avx512
+#pragma GCC pop_options
+
+const Panels& panels() {
+  static const Panels& chosen =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+          ? avx512::kTable
+          : avx2::kTable;
+  return chosen;
+}
+
+}  // namespace ft::cpu
