@@ -4,6 +4,7 @@
 #include "app/config.h"
 #include "app/tokenize.h"
 #include "core/log.h"
+#include "core/mapping_fault.h"
 #include "parallel/comm.h"
 
 #include <CLI/CLI.hpp>
@@ -171,6 +172,7 @@ int main(int argc, char** argv) {
   std::unique_ptr<World> world;
   try {
     world = World::open(&argc, &argv);
+    explain_mapping_faults();  // after MPI, which may set handlers of its own
     log_open("", world->all().rank() == 0);
     return line.run(*world);
   } catch (const std::exception& error) {

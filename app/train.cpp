@@ -3,6 +3,7 @@
 #include "app/plan_text.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "data/sources.h"
 #include "parallel/health.h"
 
 #include <chrono>
@@ -130,7 +131,8 @@ class Loop {
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
-  const Config config = resolve(load_config(options.config, options.sets));
+  Config config = resolve(load_config(options.config, options.sets));
+  config.data.train = expand_sources(config.data.train);
   world.set_timeout(config.run.timeout);
   check_for_training(config, world.all().size());
   if (options.dry_run) {
