@@ -5,6 +5,7 @@
 #include "app/measure_commands.h"
 #include "app/tokenize.h"
 #include "core/log.h"
+#include "core/mapping_fault.h"
 #include "parallel/comm.h"
 
 #include <CLI/CLI.hpp>
@@ -208,6 +209,7 @@ int main(int argc, char** argv) {
   std::unique_ptr<World> world;
   try {
     world = World::open(&argc, &argv);
+    explain_mapping_faults();  // after MPI, which may set handlers of its own
     const bool chief = world->all().rank() == 0;
     try {
       line.app.parse(argc, argv);

@@ -8,6 +8,7 @@
 #include "app/run_start.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "data/sources.h"
 #include "parallel/health.h"
 
 #include <algorithm>
@@ -181,6 +182,7 @@ int train(World& world, const TrainOptions& options) {
   Config config;
   together(world.all(), [&] {
     config = load_config(options.config, options.sets);
+    config.data.train = expand_sources(config.data.train);
     check_for_training(config, world.all().size());
   });
   world.set_timeout(config.run.timeout);

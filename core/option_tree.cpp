@@ -51,8 +51,8 @@ Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
     option_error(place, fmt::format("extends: {} does not exist (relative paths start from the "
                                     "folder of this file)",
                                     target));
-  open.push_back(fs::weakly_canonical(path).string());
-  if (std::count(open.begin(), open.end(), fs::weakly_canonical(target).string()))
+  open.push_back(canonical(path));
+  if (std::count(open.begin(), open.end(), canonical(target)))
     option_error(place, fmt::format("extends: {} is extended in a circle", target));
   const Impl::Ptr under = load_file(target, open);
   open.pop_back();

@@ -124,8 +124,8 @@ struct Loader::Impl {
     for (size_t s = 0; s < sources.size(); ++s) {
       const std::string& name = names[s];
       p.taken[name] = blend.taken[s];
-      if (blend.taken[s] > taken_before[s])
-        step.per_source[name] = (blend.taken[s] - taken_before[s]) * config.sequence_length;
+      if (blend.taken[s] == taken_before[s]) continue;
+      step.per_source[name] = (blend.taken[s] - taken_before[s]) * config.sequence_length;
       step.epochs[name] = sources[s]->order.epochs(p.sources.at(name).cursor);
     }
     return {std::move(step), std::move(p)};

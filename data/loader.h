@@ -30,8 +30,8 @@ struct Batch {
 struct StepBatches {
   std::vector<Batch> micro;                   // in order
   int64_t tokens = 0;                         // tokens consumed by all ranks in this step
-  std::map<std::string, int64_t> per_source;  // of all ranks: tokens taken per source name
-  std::map<std::string, double> epochs;       // per source, after this step
+  std::map<std::string, int64_t> per_source;  // of all ranks: tokens of each source that gave any
+  std::map<std::string, double> epochs;       // after this step, of the same sources
 };
 
 // Where the data stream stands; text that checkpoints keep (JSON): cursors, history of blends,

@@ -166,6 +166,14 @@ struct TokenSet::Impl {
 
 TokenSet::TokenSet(const std::string& prefix, Access access) : impl_(std::make_unique<Impl>()) {
   Impl& i = *impl_;
+  for (const char* suffix : {".idx", ".bin"}) {
+    std::error_code unknown;
+    FT_CHECK_CONFIG(std::filesystem::status(prefix + suffix, unknown).type() !=
+                        std::filesystem::file_type::not_found,
+                    "{}{}: is missing; a token set is PREFIX.bin and PREFIX.idx together, and its "
+                    "path is the PREFIX. falcon-train tokenize makes one",
+                    prefix, suffix);
+  }
   i.prefix = prefix;
   i.access = access;
   i.open_index(prefix + ".idx");

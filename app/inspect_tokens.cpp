@@ -1,0 +1,76 @@
+#include "app/inspect_parts.h"
+#include "core/check.h"
+#include "data/verify.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace ft {
+
+namespace {
+
+constexpr int64_t kSample = 64;
+
+// Bytes as a terminal may show them: what is no text is written \xNN.
+std::string printable(const std::vector<int32_t>& ids) {
+  std::string text;
+  for (const int32_t id : ids) {
+    if (id == '\n') text += "\\n";
+    else if (id >= 256) text += "<end>";
+    else if (id < 32 || id == 127) text += fmt::format("\\x{:02x}", id);
+    else text += static_cast<char>(id);
+  }
+  return text;
+}
+
+void print_sample(const TokenSet& set, const std::optional<SetInfo>& info) {
+  int64_t d = 0;  // the first that is not empty, of the first thousand
+  while (d < std::min<int64_t>(set.documents() - 1, 1000) && set.document_length(d) == 0) ++d;
+  if (set.documents() == 0 || set.document_length(d) == 0) return;
+  std::vector<int32_t> ids(static_cast<size_t>(std::min(set.document_length(d), kSample)));
+  set.read(d, 0, static_cast<int64_t>(ids.size()), ids.data());
+  const bool cut = set.document_length(d) > kSample;
+  fmt::print("  document {} {} {}{}\n", d, cut ? "begins" : "is", fmt::join(ids, " "),
+             cut ? " ..." : "");
+  const bool bytes =
+      info ? info->tokenizer == "bytes"
+           : std::all_of(ids.begin(), ids.end(), [](int32_t id) { return id <= 256; });
+  if (bytes)
+    fmt::print("  as {}   {}{}\n", info ? "text" : "bytes", printable(ids), cut ? "..." : "");
+  if (!set.has_mask()) return;
+  std::vector<uint8_t> counts(ids.size());
+  set.read_mask(d, 0, static_cast<int64_t>(ids.size()), counts.data());
+  std::string marks;
+  for (const uint8_t c : counts) marks += c ? '1' : '0';
+  fmt::print("  its mask  {}{}\n", marks, cut ? "..." : "");
+}
+
+}  // namespace
+
+void inspect_tokens(const std::string& prefix, bool verify) {
+  const TokenSet set(prefix);
+  const auto info = read_set_info(prefix);
+  fmt::print("token set {}\n  documents {}\n  sequences {}\n  tokens    {} ({})\n", prefix,
+             set.documents(), set.sequences(), set.tokens(), set.dtype_name());
+  if (info) {
+    fmt::print("  tokenizer {}, vocabulary {}, ",
+               info->tokenizer.empty() ? "not named" : info->tokenizer,
+               info->vocab_size > 0 ? std::to_string(info->vocab_size) : "not named");
+    fmt::print("end of document {}\n",
+               info->end_of_document >= 0 ? std::to_string(info->end_of_document) : "not marked");
+  }
+  if (set.has_mask()) fmt::print("  mask      {}.mask.bin\n", prefix);
+  print_sample(set, info);
+  std::fflush(stdout);
+  if (!verify) return;
+  const SetSummary sum = verify_set(set, info);
+  fmt::print("  verified  every token read: highest id {}, longest document {}, empty documents {}",
+             sum.highest, sum.longest_document, sum.empty_documents);
+  if (info && info->end_of_document >= 0)
+    fmt::print(", {} of {} documents end with {}", sum.ended, set.documents(),
+               info->end_of_document);
+  if (set.has_mask()) fmt::print(", {} of {} tokens count in the loss", sum.counted, set.tokens());
+  fmt::print("\n");
+}
+
+}  // namespace ft
