@@ -27,6 +27,16 @@ Engine::Options engine_options(const Config& config, bool is_virtual) {
           .is_virtual = is_virtual};
 }
 
+LrSchedule lr_schedule(const Config& config) {
+  const auto& s = config.schedule;
+  return {.type = s.type,
+          .warmup = static_cast<double>(s.warmup),
+          .decay = static_cast<double>(s.decay),
+          .total = static_cast<double>(config.train.tokens),
+          .final_ratio = s.final_ratio,
+          .decay_shape = s.decay_shape};
+}
+
 Trainer::Trainer(World& world, const Config& config)
     : world_(world),
       config_(config),
@@ -37,13 +47,7 @@ Trainer::Trainer(World& world, const Config& config)
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
       watch_(engine_, loader_.source_names(), config.log.norms_every) {
-  const auto& s = config.schedule;
-  schedule_ = {.type = s.type,
-               .warmup = static_cast<double>(s.warmup),
-               .decay = static_cast<double>(s.decay),
-               .total = static_cast<double>(config.train.tokens),
-               .final_ratio = s.final_ratio,
-               .decay_shape = s.decay_shape};
+  schedule_ = lr_schedule(config);
   const int64_t per_step = config.train.global_batch * config.data.sequence_length;
   steps_ = (config.train.tokens + per_step - 1) / per_step;
   std::vector<PieceGroup> groups;

@@ -20,6 +20,8 @@ Engine::Options engine_options(const Config& config, bool is_virtual);
 Config resolve(
     Config config);  // "auto" settings decided from the configuration alone, equal on all ranks
 
+LrSchedule lr_schedule(const Config& config);
+
 class Trainer {
  public:
   Trainer(World& world, const Config& config);
