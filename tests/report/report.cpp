@@ -169,12 +169,18 @@ TEST_CASE("ticks are round and inside") {
   CHECK(chart_html({.title = "none", .curves = {{}}}).empty());
 }
 
-TEST_CASE("headless Chromium opens the page without errors or requests", "[.chromium]") {
-  const std::string path = example("chromium <1>");
-  report({.runs = {path}, .out = ""});
-  const std::string work = folder_of("browser");
-  fs::create_directories(work);
-  fs::copy_file(path + "/report.html", work + "/page.html");
+namespace {
+
+struct Opened {
+  std::string dom, log;
+  bool requests;  // whether the page asked the network for anything
+};
+
+// The browser calls its maker on its own account; a request of the page says that its site is a
+// file.
+Opened open_page(const std::string& name, const std::string& html) {
+  const std::string work = folder_of(name);
+  write_text(work + "/page.html", html);
   const std::string command = fmt::format(
       "chromium --headless=new --no-sandbox --disable-gpu --disable-background-networking "
       "--disable-component-update --no-first-run --user-data-dir={0}/profile "
@@ -183,13 +189,25 @@ TEST_CASE("headless Chromium opens the page without errors or requests", "[.chro
       work);
   const int status = std::system(command.c_str());
   REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-  const std::string dom = read_text(work + "/dom.html"), log = read_text(work + "/log.txt"),
-                    net = read_text(work + "/net.json");
-  CHECK(count(dom, "<figure>") == count(read_text(work + "/page.html"), "<figure>"));
-  CHECK(dom.find("</html>") != dom.npos);
-  CHECK(log.find("CONSOLE") == log.npos);
-  REQUIRE(net.find("page.html") != net.npos);  // the log saw the page itself
-  // The browser calls its maker on its own account; no request is the page's.
-  for (size_t at = 0; (at = net.find("\"initiator\":\"file", at)) != net.npos; ++at)
-    FAIL_CHECK("a request of the page: " << net.substr(at > 300 ? at - 300 : 0, 600));
+  const std::string net = read_text(work + "/net.json");
+  return {read_text(work + "/dom.html"), read_text(work + "/log.txt"),
+          net.find("site=file://") != net.npos};
+}
+
+}  // namespace
+
+TEST_CASE("headless Chromium opens the page without errors or requests", "[.chromium]") {
+  const std::string path = example("chromium <1>");
+  report({.runs = {path}, .out = ""});
+  const std::string html = read_text(path + "/report.html");
+  const Opened page = open_page("browser", html);
+  CHECK(count(page.dom, "<figure>") == count(html, "<figure>"));
+  CHECK(page.dom.find("</html>") != page.dom.npos);
+  CHECK(page.log.find("CONSOLE") == page.log.npos);
+  CHECK(!page.requests);
+  // What the checks look for is what a page that does such things shows.
+  const Opened other = open_page(
+      "other", "<img src='http://127.0.0.1:9/x.png'><script>console.error('seen')</script>");
+  CHECK(other.log.find("CONSOLE") != other.log.npos);
+  CHECK(other.requests);
 }
