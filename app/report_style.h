@@ -14,7 +14,7 @@ inline constexpr const char* kReportStyle = R"css(
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 24px; max-width: 1320px; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 10px; }
+h1 { font-size: 24px; margin: 0 0 4px; } table + h1 { margin-top: 32px; } h2 { font-size: 17px; margin: 28px 0 10px; }
 .soft, .unit { color: var(--soft); font-weight: normal; }
 .note { border-left: 3px solid var(--c1); padding: 2px 10px; margin: 8px 0; }
 .numbers { display: flex; flex-wrap: wrap; gap: 10px 34px; margin: 16px 0; }
@@ -23,7 +23,7 @@ h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 10
 table { border-collapse: collapse; } td, th { text-align: left; padding: 2px 18px 2px 0;
   vertical-align: top; overflow-wrap: anywhere; } th { color: var(--soft); font-weight: normal;
   white-space: nowrap; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr));
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr));
   gap: 16px; }
 figure { margin: 0; padding: 12px 14px 8px; background: var(--card);
   border: 1px solid var(--edge); border-radius: 6px; }
