@@ -50,6 +50,12 @@ struct GenerateOptions {
 };
 int generate(const GenerateOptions& options);
 
+struct ReportOptions {
+  std::vector<std::string> runs;  // folders
+  std::string out;                // empty: report.html in the first one
+};
+int report(const ReportOptions& options);
+
 struct InspectOptions {
   std::string path;
   bool verify = false;

@@ -39,6 +39,7 @@ struct CommandLine {
   ProbeOptions probe_options;
   GenerateOptions generate_options;
   InspectOptions inspect_options;
+  ReportOptions report_options;
   TokenizeOptions tokenize_options;
   bool help_config = false;
   std::function<int(World&)> run;
@@ -50,6 +51,7 @@ struct CommandLine {
     add_plan();
     add_tokenize();
     add_inspect();
+    add_report();
     add_generate();
     add_probe();
     add_evaluate(app, run);
@@ -134,6 +136,17 @@ struct CommandLine {
     c->add_option("PATH", inspect_options.path, "File, folder or prefix")->required();
     c->add_flag("--verify", inspect_options.verify, "Read every byte and check it");
     c->callback([this] { alone([this] { return inspect(inspect_options); }); });
+  }
+
+  void add_report() {
+    auto* c = app.add_subcommand("report", "One HTML page of a run's plots, or of several runs'");
+    c->footer(
+        "Example: falcon-train report runs/quickstart --out report.html\n"
+        "         falcon-train report runs/a runs/b --out compare.html");
+    c->add_option("RUN_DIR", report_options.runs, "Folders of runs; several are compared")
+        ->required();
+    c->add_option("--out", report_options.out, "File to write; report.html in the run's folder");
+    c->callback([this] { run = [this](World&) { return report(report_options); }; });
   }
 
   void add_generate() {

@@ -38,6 +38,13 @@ Impl::Ptr read_file(const std::string& path) {
 }
 
 // `open`: the files that are being read, outermost first.
+// One name for a file, however it is written; the name itself where the disk has no answer.
+std::string canonical(const std::string& path) {
+  std::error_code error;
+  const fs::path whole = fs::weakly_canonical(path, error);
+  return error ? path : whole.string();
+}
+
 Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
   Impl::Ptr root = read_file(path);
   const Impl::Entry* base = root->find("extends");

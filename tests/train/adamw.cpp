@@ -1,6 +1,7 @@
 // Ten optimizer steps by `falcon-train train` against torch's AdamW on transformers' model, from
 // the same weights and the same tokens (tests/golden/make.py, folder adamw).
 #include "data/order.h"
+#include "data/token_writer.h"
 #include "data/tokens.h"
 #include "parallel/checkpoint.h"
 #include "tests/catch.h"

@@ -26,9 +26,10 @@ std::vector<json> rows(const std::string& name, const char* file = "metrics.json
 }
 
 // Two sources; the second is drawn from once in four samples.
-const std::string kTwoSources =
-    "data.train.1.path=" + workspace() +
-    "/set data.train.1.name=b data.train.0.weight=3 log.norms_every=5";
+const std::string kTwoSources = fmt::format(
+    R"(data.train='[{{"name":"set","path":"{0}/set","weight":3}},{{"name":"<b>","path":"{0}/set"}}]')"
+    " log.norms_every=5",
+    workspace());
 
 // What a record says apart from time and memory.
 json numbers(json row) {
@@ -76,7 +77,7 @@ TEST_CASE("train: metrics of every step") {
     CHECK(row["gradient_norms"].contains("in_proj_dt"));
     CHECK(row["dt_max_layers"].size() == 2);
   }
-  CHECK(tokens["set"] == 3 * tokens["b"]);
+  CHECK(tokens["set"] == 3 * tokens["<b>"]);
 }
 
 TEST_CASE("train: what is logged changes nothing") {

@@ -1,0 +1,17 @@
+// The report of runs: one HTML page that needs nothing else, plots as SVG in it.
+#pragma once
+
+#include "app/report_data.h"
+
+#include <string>
+#include <vector>
+
+namespace ft {
+
+// One run: all its plots. Several: those in which they can be compared.
+std::string report_html(const std::vector<RunData>& runs);
+
+// The learning rate as planned: factor of tokens seen, at `points` places from 0 to the run's end.
+std::vector<std::pair<double, double>> planned_lr(const Config& config, int points);
+
+}  // namespace ft

@@ -1,0 +1,213 @@
+// The report of runs that never were: complete, empty, damaged, huge, with names that are markup.
+#include "tests/catch.h"
+
+#include "app/chart.h"
+#include "app/commands.h"
+#include "app/report.h"
+#include "app/run_folder.h"
+#include "core/check.h"
+#include "core/file.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+
+using namespace ft;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string folder_of(const std::string& name) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("ft-page-{}", ::getpid()) / name;
+  fs::remove_all(path);
+  return path.string();
+}
+
+const char* const kConfig =
+    "model: {vocab_size: 257, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2, "
+    "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8, mamba_d_ssm: 48, "
+    "mamba_n_heads: 6, mamba_d_state: 8}\n"
+    "data: {sequence_length: 10, train: [{name: '<script>alert(1)</script>', path: set}]}\n"
+    "train: {tokens: 3000, global_batch: 10}\n"
+    "schedule: {type: wsd, warmup: 300, decay: 1000}\n";
+
+StepRecord record(int64_t step) {
+  StepRecord r;
+  r.step = step, r.steps = 30, r.tokens = step * 100, r.batch = 10;
+  r.loss = 5 / std::sqrt(static_cast<double>(step)), r.grad_norm = 1, r.lr = 1e-3;
+  r.seconds = 0.5, r.tokens_per_second = 200, r.mfu = 0.4, r.dt_max = 0.5;
+  r.memory = 1 << 20, r.memory_peak = 2 << 20;
+  r.sources["<script>alert(1)</script>"] = {.loss = r.loss, .tokens = 60, .epoch = 0.1};
+  r.sources["web & 'books'"] = {.loss = kUnknown, .tokens = 40, .epoch = 0.2};
+  r.gradient_norms = {{"q", 0.1}, {"embedding", 2}}, r.weight_norms = {{"q", 10}};
+  return r;
+}
+
+// A run of 20 of 30 steps that was resumed at step 10 and left out step 15.
+std::string example(const std::string& name) {
+  const std::string path = folder_of(name);
+  for (int64_t from : {0, 10}) {
+    RunFolder folder(path, kConfig, from, false);
+    folder.event("start", from,
+                 {.texts = {{"machine", "a <b> machine"}, {"pattern", "PP"}},
+                  .numbers = {{"ranks", 2}, {"parameters", 12345678}, {"steps", 30}}});
+    for (int64_t step = from + 1; step <= from + 10; ++step) {
+      StepRecord r = record(step);
+      if (step == 15) r.skipped = true, r.loss = kUnknown;
+      folder.add(r);
+    }
+    folder.add(ValidationRecord{.step = from + 10, .set = "web\"<i>", .loss = 3, .tokens = 9});
+  }
+  return path;
+}
+
+size_t count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = 0; (at = text.find(what, at)) != text.npos; at += what.size()) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("a page shows what the run did") {
+  const RunData run = read_run(example("run <1> & \"co\""));
+  CHECK(run.rows == 20);
+  CHECK(run.skipped == 1);
+  CHECK(run.total_steps == 30);
+  CHECK(run.notes.empty());
+  REQUIRE(run.marks.size() == 2);
+  CHECK(run.marks[0].step == 10);
+  CHECK(run.counted_seconds == 0.5 * 16);  // two starts with two steps each left out
+  const std::string page = report_html({run});
+  for (const char* title : {"Training loss",     "Validation loss",
+                            "Learning rate",     "Gradient norm",
+                            "Throughput",        "MFU",
+                            "Step time",         "Memory of a rank",
+                            "Loss by source",    "Tokens by source",
+                            "Epochs by source",  "Gradient norms: embedding",
+                            "Weight norms",      "Largest dt",
+                            "12.35M parameters", "Resolved configuration",
+                            "20 of 30",          "planned",
+                            "resumed",           "step left out"})
+    CHECK(page.find(title) != page.npos);
+  // Nothing of a name is markup, and nothing is fetched.
+  CHECK(page.find("<script") == page.npos);
+  CHECK(page.find("<b>") == page.npos);
+  CHECK(page.find("&lt;script&gt;alert(1)") != page.npos);
+  CHECK(page.find("run &lt;1&gt; &amp; &quot;co&quot;") != page.npos);
+  CHECK(page.find("http") == page.npos);
+  CHECK(page.find("nan") == page.npos);
+  CHECK(page.find("inf") == page.npos);
+  CHECK(count(page, "<figure>") == count(page, "</figure>"));
+  CHECK(count(page, "<svg") == count(page, "</svg>"));
+}
+
+TEST_CASE("several runs share their charts") {
+  const std::string page = report_html({read_run(example("first")), read_run(example("second"))});
+  CHECK(page.find("Training loss") != page.npos);
+  CHECK(page.find("second: planned") != page.npos);
+  CHECK(page.find("Loss by source") == page.npos);
+}
+
+TEST_CASE("damaged, empty and missing metrics") {
+  const std::string path = example("damaged");
+  {
+    std::FILE* file = std::fopen((path + "/metrics.jsonl").c_str(), "a");
+    std::fputs(
+        "not json\n[]\n{\"step\":\"x\"}\n\n{\"step\":21,\"loss\":\"a\",\"sources\":3}\n{\"st",
+        file);
+    std::fclose(file);
+  }
+  const RunData damaged = read_run(path);
+  CHECK(damaged.damaged == 4);
+  CHECK(damaged.rows == 21);
+  CHECK(report_html({damaged}).find("4 lines") != std::string::npos);
+
+  write_text(path + "/metrics.jsonl", "");
+  CHECK(report_html({read_run(path)}).find("no step yet") != std::string::npos);
+  fs::remove(path + "/metrics.jsonl");
+  fs::remove(path + "/events.jsonl");
+  CHECK(report_html({read_run(path)}).find("missing") != std::string::npos);
+  write_text(path + "/config.yaml", "model: [");
+  CHECK(report_html({read_run(path)}).find("could not be read") != std::string::npos);
+  fs::remove(path + "/config.yaml");
+  CHECK_THROWS_AS(read_run(path), ConfigError);
+  CHECK_THROWS_AS(read_run(path + "/nowhere"), ConfigError);
+}
+
+TEST_CASE("a series of a million steps stays small and keeps its spikes") {
+  Series series;
+  for (int i = 1; i <= 1000000; ++i) series.add(i, i == 777777 ? 100 : 1);
+  series.add(1000001, std::nan(""));
+  CHECK(series.buckets().size() <= Series::kMost);
+  CHECK(series.buckets().size() >= Series::kMost / 2);
+  int64_t total = 0;
+  double high = 0, x = 0;
+  for (const auto& b : series.buckets()) {
+    total += b.count, high = std::max(high, b.high);
+    CHECK(b.x > x);
+    x = b.x;
+  }
+  CHECK(total == 1000000);
+  CHECK(high == 100);
+  CHECK(x == 1000000);
+}
+
+TEST_CASE("ticks are round and inside") {
+  CHECK(ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
+  CHECK(ticks(3, 3, 5) == std::vector<double>{3});
+  for (double low : {-3.7, 0.0, 1e-9, 123456.0})
+    for (double width : {1e-6, 0.3, 7.0, 1e9})
+      for (double at : ticks(low, low + width, 6))
+        CHECK((at >= low - 1e-9 * width && at <= low + width * (1 + 1e-9)));
+  CHECK(tick_text(250000, 50000) == "250k");
+  CHECK(tick_text(0, 1) == "0");
+  CHECK(tick_text(3e-4, 1e-4) == "3.0e-04");
+  CHECK(chart_html({.title = "none", .curves = {{}}}).empty());
+}
+
+namespace {
+
+struct Opened {
+  std::string dom, log;
+  bool requests;  // whether the page asked the network for anything
+};
+
+// The browser calls its maker on its own account; a request of the page says that its site is a
+// file.
+Opened open_page(const std::string& name, const std::string& html) {
+  const std::string work = folder_of(name);
+  write_text(work + "/page.html", html);
+  const std::string command = fmt::format(
+      "chromium --headless=new --no-sandbox --disable-gpu --disable-background-networking "
+      "--disable-component-update --no-first-run --user-data-dir={0}/profile "
+      "--enable-logging=stderr --log-net-log={0}/net.json --dump-dom file://{0}/page.html "
+      "> {0}/dom.html 2> {0}/log.txt",
+      work);
+  const int status = std::system(command.c_str());
+  REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  const std::string net = read_text(work + "/net.json");
+  return {read_text(work + "/dom.html"), read_text(work + "/log.txt"),
+          net.find("site=file://") != net.npos};
+}
+
+}  // namespace
+
+TEST_CASE("headless Chromium opens the page without errors or requests", "[.chromium]") {
+  const std::string path = example("chromium <1>");
+  report({.runs = {path}, .out = ""});
+  const std::string html = read_text(path + "/report.html");
+  const Opened page = open_page("browser", html);
+  CHECK(count(page.dom, "<figure>") == count(html, "<figure>"));
+  CHECK(page.dom.find("</html>") != page.dom.npos);
+  CHECK(page.log.find("CONSOLE") == page.log.npos);
+  CHECK(!page.requests);
+  // What the checks look for is what a page that does such things shows.
+  const Opened other = open_page(
+      "other", "<img src='http://127.0.0.1:9/x.png'><script>console.error('seen')</script>");
+  CHECK(other.log.find("CONSOLE") != other.log.npos);
+  CHECK(other.requests);
+}
