@@ -1,5 +1,6 @@
 // Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal
 // after saving.
+#include "app/build_info.h"
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
@@ -41,7 +42,7 @@ struct CommandLine {
 
   CommandLine() {
     app.require_subcommand(1);
-    app.set_version_flag("--version", FT_VERSION);
+    app.set_version_flag("--version", [] { return build_text(); });
     add_train();
     add_plan();
     add_tokenize();
@@ -50,6 +51,7 @@ struct CommandLine {
     add_probe();
     add_evaluate(app, run);
     add_bench(app, run);
+    add_doctor(app, run);
   }
 
   // For commands that are one process's work: under mpirun rank 0 does it, the others wait.

@@ -77,4 +77,6 @@ class World {
   [[noreturn]] virtual void abort(int exit_code) = 0;  // ends all ranks at once
 };
 
+std::string mpi_library();  // name and version
+
 }  // namespace ft
