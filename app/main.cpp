@@ -6,12 +6,15 @@
 #include "app/measure_commands.h"
 #include "app/tokenize.h"
 #include "core/log.h"
+#include "core/options.h"
 #include "parallel/comm.h"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <string_view>
 
 namespace {
 
@@ -42,7 +45,15 @@ struct CommandLine {
 
   CommandLine() {
     app.require_subcommand(1);
-    app.set_version_flag("--version", [] { return build_text(); });
+    app.footer(
+        "Example: falcon-train train configs/quickstart.yaml\n"
+        "falcon-train COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong "
+        "usage or configuration, 75 stopped by a signal after saving");
+    app.set_version_flag("--version", [] {
+      std::string text = build_text();
+      text.pop_back();  // CLI11 ends the line
+      return text;
+    });
     add_train();
     add_plan();
     add_tokenize();
@@ -173,14 +184,45 @@ struct CommandLine {
   }
 };
 
+// The known command or option nearest to an argument that is neither, as a sentence; or empty.
+std::string hint(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = &app;
+  std::vector<std::string> known;
+  for (const CLI::App* one : app.get_subcommands({})) known.push_back(one->get_name());
+  for (int i = 1; i < argc; ++i) {
+    const std::string word(
+        std::string_view(argv[i]).substr(0, std::string_view(argv[i]).find('=')));
+    if (command == &app && std::find(known.begin(), known.end(), word) != known.end()) {
+      command = app.get_subcommand(word);
+      known.clear();
+      for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
+    } else if (command == &app || word.starts_with("--")) {
+      const bool is_known = std::find(known.begin(), known.end(), word) != known.end();
+      const std::string near = is_known ? "" : nearest(word, known);
+      if (!near.empty()) return fmt::format("Did you mean {} instead of {}?\n", near, word);
+    }
+  }
+  return "";
+}
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (app.exit(error) == 0) return 0;
+  std::fputs(hint(app, argc, argv).c_str(), stderr);
+  return kUsage;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CommandLine line;
+  if (argc == 1) {
+    std::fputs(line.app.help().c_str(), stderr);
+    return kUsage;
+  }
   try {
     line.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return line.app.exit(error) == 0 ? 0 : kUsage;
+    return usage_error(line.app, error, argc, argv);
   }
   std::unique_ptr<World> world;
   try {
