@@ -1,19 +1,23 @@
 // Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal
 // after saving.
+#include "app/build_info.h"
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
 #include "app/tokenize.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
+#include "core/options.h"
 #include "parallel/comm.h"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <new>
+#include <string_view>
 #include <thread>
 
 namespace {
@@ -46,7 +50,15 @@ struct CommandLine {
 
   CommandLine() {
     app.require_subcommand(1);
-    app.set_version_flag("--version", FT_VERSION);
+    app.footer(
+        "Example: falcon-train train configs/quickstart.yaml\n"
+        "falcon-train COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong "
+        "usage or configuration, 75 stopped by a signal after saving");
+    app.set_version_flag("--version", [] {
+      std::string text = build_text();
+      text.pop_back();  // CLI11 ends the line
+      return text;
+    });
     add_train();
     add_plan();
     add_tokenize();
@@ -56,6 +68,7 @@ struct CommandLine {
     add_probe();
     add_evaluate(app, run);
     add_bench(app, run);
+    add_doctor(app, run);
   }
 
   // For commands that are one process's work: under mpirun rank 0 does it, the others wait.
@@ -215,6 +228,37 @@ int fail(World* world, const std::string& text, int code, bool shared) {
   return code;
 }
 
+// The known command or option nearest to an argument that is neither, as a sentence; or empty.
+std::string hint(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = &app;
+  std::vector<std::string> known;
+  for (const CLI::App* one : app.get_subcommands({})) known.push_back(one->get_name());
+  for (int i = 1; i < argc; ++i) {
+    const std::string word(
+        std::string_view(argv[i]).substr(0, std::string_view(argv[i]).find('=')));
+    if (command == &app && std::find(known.begin(), known.end(), word) != known.end()) {
+      command = app.get_subcommand(word);
+      known.clear();
+      for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
+    } else if (command == &app || word.starts_with("--")) {
+      const bool is_known = std::find(known.begin(), known.end(), word) != known.end();
+      const std::string near = is_known ? "" : nearest(word, known);
+      if (!near.empty()) return fmt::format("Did you mean {} instead of {}?\n", near, word);
+    }
+  }
+  return "";
+}
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (argc == 1) {
+    std::fputs(app.help().c_str(), stderr);
+    return kUsage;
+  }
+  if (app.exit(error) == 0) return 0;
+  std::fputs(hint(app, argc, argv).c_str(), stderr);
+  return kUsage;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -227,9 +271,8 @@ int main(int argc, char** argv) {
     try {
       line.app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      const bool help = error.get_exit_code() == 0;
-      if (chief) line.app.exit(error);
-      return help ? 0 : kUsage;
+      if (chief) return usage_error(line.app, error, argc, argv);
+      return error.get_exit_code() == 0 ? 0 : kUsage;
     }
     log_open("", chief);
     return line.run(*world);

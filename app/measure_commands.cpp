@@ -1,6 +1,7 @@
 #include "app/measure_commands.h"
 
 #include "app/bench.h"
+#include "app/doctor.h"
 #include "app/evaluate.h"
 
 #include <CLI/CLI.hpp>
@@ -111,6 +112,25 @@ void add_bench(CLI::App& app, Run& run) {
       ->type_name("FILE");
   add_sets(c, o->sets, "model.mamba_chunk_size=64");
   c->callback([o, &run] { run = alone([o] { return bench(*o); }); });
+}
+
+void add_doctor(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<DoctorOptions>();
+  auto* c = app.add_subcommand("doctor", "What this machine offers, what is wrong, and the mend");
+  c->footer(
+      "Examples:\n"
+      "  falcon-train doctor --directory /scratch/runs\n"
+      "  mpirun -n 4 falcon-train doctor --json doctor.json    (who sits where, how fast they "
+      "talk)\n"
+      "Exit code 0: nothing is wrong, 1: something is");
+  c->add_option("--directory", o->directory, "Folder of the runs; its disk is measured")
+      ->capture_default_str();
+  c->add_option("--seconds", o->seconds, "Seconds of each measurement")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  c->add_option("--json", o->json, "Also write the findings to a file; -: only them")
+      ->type_name("FILE");
+  c->callback([o, &run] { run = [o](World& world) { return doctor(world, *o); }; });
 }
 
 }  // namespace ft

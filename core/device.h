@@ -36,6 +36,7 @@ class Device {
 namespace cpu {
 // threads 0 = all cores this process may use, divided by the ranks of the node.
 std::unique_ptr<Device> open_device(int threads);
+std::string matrix_library();  // name and version of what computes matrix products
 }  // namespace cpu
 namespace cuda {
 bool available();                                     // built in, and a GPU is there

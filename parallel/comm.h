@@ -80,4 +80,6 @@ class World {
   virtual bool claim_word() = 0;
 };
 
+std::string mpi_library();  // name and version
+
 }  // namespace ft
