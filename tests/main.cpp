@@ -6,6 +6,7 @@
 #include "tests/world.h"
 
 #include <cstdio>
+#include <cstdlib>
 
 namespace ft::test {
 World* g_world = nullptr;
@@ -13,6 +14,9 @@ World& world() { return *g_world; }
 }  // namespace ft::test
 
 int main(int argc, char** argv) {
+  // Tests that start mpirun may run as root, as in a container.
+  ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+  ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
   auto world = ft::World::open(&argc, &argv);
   ft::test::g_world = world.get();
   int failed = Catch::Session().run(argc, argv);

@@ -62,6 +62,7 @@ data:
   train: [{name: a, path: p, weight: 0.25}, {path: q}]
   validation: [{name: v, path: w, weight: 3}]
   isolate_documents: false
+  read: pread
   tokenizer: bytes
 train:
   {tokens: 1B, global_batch: 6, micro_batch: 3, precision: bf16, residual: fp32,
@@ -77,8 +78,8 @@ schedule:
    batch_ramp: [[0, 2], [100, 6]], batch_ramp_lr: sqrt}
 validate: {every: 4, sequences: 5, at_start: true}
 checkpoint: {every: 6, keep_last: 7, keep_every: 8, async: true}
-guard: {non_finite: skip}
-log: {every: 9}
+guard: {non_finite: skip, spike: {window: 9, sigma: 3, action: stop}}
+log: {every: 9, norms_every: 8, tensorboard: false, mfu: false}
 )";
 
 }  // namespace

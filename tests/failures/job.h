@@ -97,9 +97,7 @@ class Job {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
   bool wait_for_step(int step) const {
-    return eventually(60, [&] {
-      return log_of(name_).find(fmt::format("step {:>5}/", step)) != std::string::npos;
-    });
+    return eventually(60, [&] { return times(log_of(name_), "\nstep ") >= step; });
   }
   bool no_process_left() const {
     return eventually(10, [&] { return ranks_of(name_).empty(); });

@@ -11,14 +11,15 @@ using namespace ft::test;
 namespace {
 
 // A run long enough to be interrupted, and what it is at its end when nothing interrupts it.
-const std::string kLong = "train.tokens=23040 checkpoint.keep_last=200";  // 60 steps
+constexpr int kSteps = 300;
+const std::string kLong = "train.tokens=115200 checkpoint.keep_last=400";
 
 const std::vector<float>& undisturbed(int ranks) {
   static std::map<int, std::vector<float>> known;
   const std::string name = fmt::format("undisturbed-{}", ranks);
   if (!known.contains(ranks)) {
     REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
-    known[ranks] = state_of(name, 60);
+    known[ranks] = state_of(name, kSteps);
   }
   return known[ranks];
 }
@@ -26,7 +27,7 @@ const std::vector<float>& undisturbed(int ranks) {
 void goes_on_to_the_same_end(const std::string& name, int ranks) {
   REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
   INFO(log_of(name));
-  CHECK(state_of(name, 60) == undisturbed(ranks));
+  CHECK(state_of(name, kSteps) == undisturbed(ranks));
 }
 
 bool saving(const std::string& name) {

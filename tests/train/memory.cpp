@@ -1,4 +1,5 @@
 // Memory of a step: planned before the first, never grown after it.
+#include "app/fit.h"
 #include "app/trainer.h"
 #include "cpu/common.h"
 #include "tests/catch.h"

@@ -45,7 +45,7 @@ TEST_CASE("recipe: a ramped run takes the ramp's batches and resumes bit for bit
     fs::remove_all(fmt::format("{}/ramp-cut/t/checkpoints/step-{:08}", workspace(), step));
   REQUIRE(train("ramp-cut", 2, sets) == 0);
   has(log_of("ramp-cut"), "at step 4");
-  CHECK(parameters("ramp-cut", 15) == parameters("ramp", 15));
+  CHECK(tensors("ramp-cut", 15) == tensors("ramp", 15));
 }
 
 TEST_CASE("recipe: weight decay that falls to nothing is no weight decay") {
@@ -54,8 +54,8 @@ TEST_CASE("recipe: weight decay that falls to nothing is no weight decay") {
                 "train.tokens=1536 optimizer.weight_decay=0.5 schedule.weight_decay.type=points "
                 "schedule.weight_decay.points=[[0,0]]") == 0);
   REQUIRE(train("some", 1, "train.tokens=1536 optimizer.weight_decay=0.5") == 0);
-  CHECK(parameters("zero", 4) == parameters("none", 4));
-  CHECK(parameters("some", 4) != parameters("none", 4));
+  CHECK(tensors("zero", 4) == tensors("none", 4));
+  CHECK(tensors("some", 4) != tensors("none", 4));
 }
 
 TEST_CASE("recipe: a learning rate of 0 for all classes but one moves that one alone") {
@@ -85,7 +85,7 @@ TEST_CASE("recipe: z-loss changes the gradients, not the loss that is shown") {
   const auto plain = metrics("plain"), z = metrics("z");
   CHECK(plain[0].at("loss") == z[0].at("loss"));
   CHECK(plain[0].at("grad_norm") != z[0].at("grad_norm"));
-  CHECK(parameters("plain", 2) != parameters("z", 2));
+  CHECK(tensors("plain", 2) != tensors("z", 2));
 }
 
 TEST_CASE("recipe: several validation sets, also before the first step") {
