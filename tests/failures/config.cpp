@@ -45,7 +45,7 @@ TEST_CASE("failures: a mistake in a file is named with its line and column") {
   CHECK(shell(binary() + " train " + path, "mistake.log") == 2);
   const std::string log = log_of("mistake");
   INFO(log);
-  CHECK(log.find("mistake.yaml:3:8") != std::string::npos);
+  CHECK(log.find("mistake.yaml:3:3") != std::string::npos);
   CHECK(log.find("did you mean \"seed\"") != std::string::npos);
 }
 

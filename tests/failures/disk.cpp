@@ -63,7 +63,7 @@ TEST_CASE("failures: a disk that is full while saving does not end the run") {
   CHECK(log.find("checkpoint of step 8 was not saved: ") != std::string::npos);
   CHECK(log.find("No space left on device") != std::string::npos);
   CHECK(times(log, "was not saved") >= 3);  // tried again after every step that follows
-  CHECK(log.find("step    12/12") != std::string::npos);
+  CHECK(log.find("step 12/12") != std::string::npos);
   CHECK(times(log, "falcon-train: ") == 1);
   CHECK(leftovers(name) == 0);
   CHECK(state_of(name, 4) == before);
@@ -120,6 +120,6 @@ TEST_CASE("failures: a disk that becomes read-only does not end the run") {
   const std::string log = log_of(name);
   INFO(log);
   CHECK(log.find("checkpoint of step 8 was not saved") != std::string::npos);
-  CHECK(log.find("step    12/12") != std::string::npos);
+  CHECK(log.find("step 12/12") != std::string::npos);
   CHECK(state_of(name, 4) == before);
 }

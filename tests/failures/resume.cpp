@@ -25,6 +25,7 @@ const std::vector<float>& whole_run() {
 }  // namespace
 
 TEST_CASE("failures: a checkpoint that is damaged is passed over, by name, for the one before") {
+  fs::remove_all(workspace() + "/damaged");  // each section begins anew
   REQUIRE(train("damaged", 1, "checkpoint.keep_last=1 checkpoint.keep_every=4") == 0);
   const std::string newest = checkpoint_of("damaged", 12),
                     data = newest + "/rank-00000.safetensors";
