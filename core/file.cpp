@@ -38,6 +38,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
+  if (bytes == 0) return;  // an empty container's data may be null
   FT_CHECK(std::fwrite(data, 1, bytes, file_) == bytes, "{}: writing failed at byte {}: {}", path_,
            position_, std::strerror(errno));
   position_ += static_cast<int64_t>(bytes);
