@@ -157,7 +157,7 @@ TEST_CASE("tokenize writes the same bytes with any number of threads", "[tokeniz
     lines += nlohmann::json{{"id", i}, {"text", expected.back()}}.dump() + (i % 5 ? "\n" : "\r\n");
     if (i % 11 == 0) lines += "\n";
   }
-  for (int i = 0; i < 6'000'000; ++i) text += static_cast<char>(i * i >> 3);
+  for (int64_t i = 0; i < 6'000'000; ++i) text += static_cast<char>(i * i >> 3);
   expected.push_back(text);
   write_text(folder / "in/a.jsonl", lines);
   write_text(folder / "in/b.txt", text);
