@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a clone to a sampled text: installs what is missing, builds, tokenizes real text, trains the model of
-# configs/quickstart.yaml on 2 MPI ranks of this machine's CPU, and samples from it. No GPU, no Python.
+# configs/quickstart.yaml on 2 MPI ranks of this machine's CPU, samples from it and writes its report. No GPU, no Python.
 #
 #   scripts/quickstart.sh          the text is Perl's manual (Debian's perl-doc, about 9 MB)
 #   scripts/quickstart.sh FOLDER   the text is every file below FOLDER that is not hidden
@@ -124,4 +124,6 @@ echo "== sample"
 prompt="The "
 if [[ -z $folder ]]; then prompt="=head1 DESCRIPTION"; fi
 "$binary" generate runs/quickstart --prompt "$prompt" --tokens 300 --temperature 0.8
+echo "== report"
+"$binary" report runs/quickstart
 echo "== done in $((SECONDS / 60)) min $((SECONDS % 60)) s. The run lies in runs/quickstart."
