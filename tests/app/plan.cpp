@@ -125,7 +125,7 @@ TEST_CASE("plan: what does not fit is told by how much and what would help", "[p
 TEST_CASE("plan: the schedule's table is the recipe's own numbers", "[plan]") {
   const Config c = shipped("quickstart");
   const std::string text = schedule_text(c);
-  CHECK(has(text, "schedule: 500 steps"));
+  CHECK(has(text, "schedule: 600 steps"));
   CHECK(has(text, "       1       0.00015           0.1        16"));  // 3e-3 / 20
   CHECK(has(text, "2.048M         500        0.0003           0.1        16"));
 }
