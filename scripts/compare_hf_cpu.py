@@ -128,7 +128,7 @@ def train_ours(binary, folder, data, work, case, precision, steps, threads, rank
     """Seconds of each step, the first loss and the model FLOPs of a token."""
     _, batch, length = CASES[case]
     tokens = steps * batch * length * ranks
-    name = f"{case}-{precision}-{ranks}"
+    name = f"{case}-{precision}-{ranks}x{threads}"
     config = f"""run: {{name: {name}, directory: {work}/runs, threads: {threads}}}
 model: {{init_from: {folder}}}
 data: {{sequence_length: {length}, train: [{{path: {data}, name: text}}]}}
