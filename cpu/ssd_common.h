@@ -148,11 +148,11 @@ struct SsdHeadChunk {
       first[i] = std::max<int64_t>(start, 0);
       sum = (start == i ? 0.0f : sum) + dt[i] * a;
       cs[i] = sum;
-      in[i] = start < 0 ? exp_f(std::min(0.0f, sum)) : 0.0f;
+      in[i] = start < 0 ? exp_f(std::min(sum, 0.0f)) : 0.0f;
     }
     const int64_t last = q - 1;
     for (int64_t j = 0; j < q; ++j)
-      out[j] = j >= first[last] ? exp_f(std::min(0.0f, cs[last] - cs[j])) : 0.0f;
+      out[j] = j >= first[last] ? exp_f(std::min(cs[last] - cs[j], 0.0f)) : 0.0f;
     carry = in[last];
     for (int64_t i = q; i < padded(q); ++i)
       raw[i] = dt[i] = in[i] = out[i] = 0, cs[i] = cs[last], first[i] = i;
@@ -166,18 +166,18 @@ struct SsdHeadChunk {
     const int64_t from = std::min(first[anchor], anchor);
     std::fill_n(column, from, 0.0f);
 #pragma omp simd
-    for (int64_t j = from; j < anchor; ++j) column[j] = exp_f(std::min(0.0f, at - cs[j]));
+    for (int64_t j = from; j < anchor; ++j) column[j] = exp_f(std::min(at - cs[j], 0.0f));
   }
   // Row i of M into `decay`, columns [0, anchor + kPanel).
   void decay_row(int64_t anchor, int64_t i) {
-    const float factor = first[i] <= anchor ? exp_f(std::min(0.0f, cs[i] - cs[anchor])) : 0.0f,
+    const float factor = first[i] <= anchor ? exp_f(std::min(cs[i] - cs[anchor], 0.0f)) : 0.0f,
                 at = cs[i];
 #pragma omp simd
     for (int64_t j = 0; j < anchor; ++j) decay[j] = factor * column[j];
     float* diagonal = decay + anchor;
     const float* cs_j = cs + anchor;
 #pragma omp simd
-    for (int64_t j = 0; j < kPanel; ++j) diagonal[j] = exp_f(std::min(0.0f, at - cs_j[j]));
+    for (int64_t j = 0; j < kPanel; ++j) diagonal[j] = exp_f(std::min(at - cs_j[j], 0.0f));
     for (int64_t j = anchor; j < first[i]; ++j) decay[j] = 0;
     for (int64_t j = i + 1; j < anchor + kPanel; ++j) decay[j] = 0;
   }

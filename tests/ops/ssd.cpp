@@ -233,3 +233,11 @@ TEST_CASE("ssd: parameter gradients accumulate or overwrite", "[ssd]") {
   CHECK(r.dd.error(g.d) <= 1e-5);
   CHECK(r.dbias.error(g.dt_bias) <= 1e-5);
 }
+
+TEST_CASE("ssd: a NaN among the decays shows in the heads that use it, and only there", "[ssd]") {
+  Run run({.B = 1, .L = 40, .H = 2, .P = 4, .N = 3, .G = 1, .chunk = 16});
+  run.a_log.flat().f32()[0] = std::numeric_limits<float>::quiet_NaN();
+  run.forward();
+  const Tensor y = run.y.tensor();
+  for (int64_t p = 0; p < 8; ++p) CHECK(std::isnan(y.f32()[39 * y.stride[0] + p]) == (p < 4));
+}
