@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <limits>
 
 namespace ft {
 
@@ -66,6 +67,12 @@ std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds) 
   for (int n = 1; n < threads; n *= 2) all.push_back(measure_ceiling(n, dtype, seconds));
   all.push_back(measure_ceiling(threads, dtype, seconds));
   return all;
+}
+
+double sgemm_speed(Device& device, Group& all) {
+  if (device.kind() != DeviceKind::Cpu) return std::numeric_limits<double>::quiet_NaN();
+  all.barrier().wait();
+  return all_sum(all, product_flops(device, Dtype::F32, 0.25));
 }
 
 int default_threads() {

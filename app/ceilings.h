@@ -1,7 +1,8 @@
-// What this machine can do at most, measured: the yardsticks of bench and doctor.
+// What this machine can do at most, measured: the yardsticks of bench, doctor and MFU.
 #pragma once
 
 #include "core/device.h"
+#include "parallel/comm.h"
 
 #include <vector>
 
@@ -18,6 +19,9 @@ struct Ceiling {
 Ceiling measure_ceiling(int threads, Dtype dtype, double seconds);
 // 1, 2, 4, ... and `threads`.
 std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds);
+// FLOP/s of fp32 matrix products, the sum over all ranks, who measure at once as they train at
+// once; about half a second. NaN on a device other than a CPU. Collective.
+double sgemm_speed(Device& device, Group& all);
 int default_threads();  // of this rank, as run.threads = 0 means
 
 }  // namespace ft

@@ -1,5 +1,5 @@
 // train: the loop, on one page.
-#include "app/ceiling.h"
+#include "app/ceilings.h"
 #include "app/commands.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
