@@ -97,7 +97,8 @@ TEST_CASE("thousands of sources need few descriptors", "[access]") {
           }
       }
       CHECK(std::all_of(seen.begin(), seen.end(), [](int64_t n) { return n == 3; }));
-      CHECK(open_descriptors() <= before + 64);
+      // 64 are kept; the thread that prepares the next step may just open one more.
+      CHECK(open_descriptors() <= before + 65);
       CHECK(loader.next(5, 5).epochs.size() == 5);  // of the sources that gave a sample
       CHECK(loader.description().find("and 180 more; all 200 sources: 200 documents, 600 tokens") !=
             std::string::npos);
