@@ -123,9 +123,11 @@ TEST_CASE("plan: what does not fit is told by how much and what would help", "[p
 }
 
 TEST_CASE("plan: the schedule's table is the recipe's own numbers", "[plan]") {
-  const Config c = shipped("quickstart");
+  const Config c = shipped(  // 100 steps of 16 x 256 tokens, the first 20 of them warm-up
+      "quickstart", {"train.tokens=409600", "schedule.warmup=81920", "schedule.decay=81920",
+                     "optimizer.lr=3e-3", "schedule.final_ratio=0.1"});
   const std::string text = schedule_text(c);
-  CHECK(has(text, "schedule: 600 steps"));
+  CHECK(has(text, "schedule: 100 steps"));
   CHECK(has(text, "       1       0.00015           0.1        16"));  // 3e-3 / 20
-  CHECK(has(text, "2.048M         500        0.0003           0.1        16"));
+  CHECK(has(text, "409.6k         100        0.0003           0.1        16"));
 }

@@ -54,7 +54,7 @@ TEST_CASE("failures: a disk that is full while saving does not end the run") {
   const SmallDisk disk(name, 8192);
   if (!disk) return;
   REQUIRE(train(name, ranks, "train.tokens=1536") == 0);
-  const auto before = state_of(name, 4);
+  const auto before = tensors(name, 4);
   const std::string filler = disk.fill(100 << 10);  // a checkpoint needs some 440 KiB
   const std::string longer = "";                    // 12 steps, a checkpoint after every 4
   CHECK(train(name, ranks, longer) == 1);           // what cannot be saved at the end is an error
@@ -66,11 +66,11 @@ TEST_CASE("failures: a disk that is full while saving does not end the run") {
   CHECK(log.find("step 12/12") != std::string::npos);
   CHECK(times(log, "falcon-train: ") == 1);
   CHECK(leftovers(name) == 0);
-  CHECK(state_of(name, 4) == before);
+  CHECK(tensors(name, 4) == before);
   fs::remove(filler);
   REQUIRE(train(name, ranks, longer) == 0);
   REQUIRE(train(name + "-never", ranks, longer) == 0);
-  CHECK(state_of(name, 12) == state_of(name + "-never", 12));
+  CHECK(tensors(name, 12) == tensors(name + "-never", 12));
 }
 
 TEST_CASE("failures: a disk without a free byte stops neither the log nor the run") {
@@ -108,7 +108,7 @@ TEST_CASE("failures: a disk that becomes read-only does not end the run") {
   const SmallDisk disk(name, 8192);
   if (!disk) return;
   REQUIRE(train(name, 1, "train.tokens=1536") == 0);
-  const auto before = state_of(name, 4);
+  const auto before = tensors(name, 4);
   fs::create_directories(workspace() + "/aside");
   const std::string folder = run_folder(name) + "/checkpoints";
   REQUIRE(::mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) == 0);
@@ -121,5 +121,5 @@ TEST_CASE("failures: a disk that becomes read-only does not end the run") {
   INFO(log);
   CHECK(log.find("checkpoint of step 8 was not saved") != std::string::npos);
   CHECK(log.find("step 12/12") != std::string::npos);
-  CHECK(state_of(name, 4) == before);
+  CHECK(tensors(name, 4) == before);
 }

@@ -31,12 +31,12 @@ TEST_CASE("failures: NaN on one rank stops all of them, and the op that made it 
         std::string::npos);
   CHECK(log.find("no weight was changed") != std::string::npos);
   CHECK(log.find("guard.non_finite: skip") != std::string::npos);
-  CHECK_FALSE(fs::exists(checkpoint_of("nan", 5)));
+  CHECK_FALSE(fs::exists(checkpoint_path("nan", 5)));
   CHECK(ranks_of("nan").empty());
   // Without the fault the run goes on as if it had never happened.
   REQUIRE(train("nan", 2, "checkpoint.every=1") == 0);
   REQUIRE(train("never", 2, "checkpoint.every=1 checkpoint.keep_last=12") == 0);
-  CHECK(state_of("nan", 12) == state_of("never", 12));
+  CHECK(tensors("nan", 12) == tensors("never", 12));
 }
 
 TEST_CASE("failures: a step with NaN in backward alone is left out on all ranks") {
@@ -50,14 +50,14 @@ TEST_CASE("failures: a step with NaN in backward alone is left out on all ranks"
   CHECK(log.find("step 5 is left out") != std::string::npos);
   CHECK(log.find("AdamW stays at its step 4") != std::string::npos);
   CHECK(log.find("first bad value: rank 0, micro-batch") != std::string::npos);
-  CHECK(state_of("skip", 5) == state_of("skip", 4));  // weights and moments
-  CHECK_FALSE(state_of("skip", 6) == state_of("skip", 5));
+  CHECK(tensors("skip", 5) == tensors("skip", 4));  // weights and moments
+  CHECK_FALSE(tensors("skip", 6) == tensors("skip", 5));
   // Step 6 is the run's step 5 of AdamW on the data of step 6, with or without a stop in between.
   fs::rename(run_folder("skip") + "/checkpoints/step-00000012", workspace() + "/skip-12");
-  for (int step = 6; step < 12; ++step) fs::remove_all(checkpoint_of("skip", step));
+  for (int step = 6; step < 12; ++step) fs::remove_all(checkpoint_path("skip", step));
   REQUIRE(train("skip", 2, "checkpoint.every=1 checkpoint.keep_last=12") == 0);
   const SafetensorsFile whole(workspace() + "/skip-12/rank-00000.safetensors");
-  const SafetensorsFile resumed(checkpoint_of("skip", 12) + "/rank-00000.safetensors");
+  const SafetensorsFile resumed(checkpoint_path("skip", 12) + "/rank-00000.safetensors");
   for (const auto& [tensor, info] : whole.tensors())
     CHECK(whole.read_f32(tensor) == resumed.read_f32(tensor));
 }
@@ -73,8 +73,8 @@ TEST_CASE("failures: a spike is warned of, left out or stops the run") {
   CHECK(log.find("step 9") != std::string::npos);
   CHECK(log.find("is a spike: above") != std::string::npos);
   CHECK(times(log, "is a spike") == 1);  // the others are none
-  if (action == "stop") CHECK_FALSE(fs::exists(checkpoint_of(name, 9)));
-  else CHECK((state_of(name, 9) == state_of(name, 8)) == (action == "skip"));
+  if (action == "stop") CHECK_FALSE(fs::exists(checkpoint_path(name, 9)));
+  else CHECK((tensors(name, 9) == tensors(name, 8)) == (action == "skip"));
 }
 
 TEST_CASE("failures: the window of losses survives a stop") {
@@ -90,10 +90,10 @@ TEST_CASE("failures: a run that leaves out every step ends") {
   REQUIRE(train("source", 1, "") == 0);
   fs::create_directories(hf);
   write_text(hf + "/config.json", "{\"model_type\": \"falcon_h1\"}");
-  const SafetensorsFile from(checkpoint_of("source", 12) + "/rank-00000.safetensors");
+  const SafetensorsFile from(checkpoint_path("source", 12) + "/rank-00000.safetensors");
   std::map<std::string, std::vector<float>> values;
   std::vector<NamedTensor> tensors;
-  const Checkpoint checkpoint(checkpoint_of("source", 12));
+  const Checkpoint checkpoint(checkpoint_path("source", 12));
   for (const std::string& name : checkpoint.names()) {
     if (name.starts_with("optimizer.")) continue;
     const auto shape = checkpoint.shape(name);

@@ -27,22 +27,6 @@ inline int times(const std::string& text, const std::string& word) {
 }
 
 inline std::string run_folder(const std::string& name) { return workspace() + "/" + name + "/t"; }
-inline std::string checkpoint_of(const std::string& name, int step) {
-  return fmt::format("{}/checkpoints/step-{:08}", run_folder(name), step);
-}
-
-// All of a step's tensors, moments included, must be bitwise equal.
-inline std::vector<float> state_of(const std::string& name, int step) {
-  const SafetensorsFile file(checkpoint_of(name, step) + "/rank-00000.safetensors");
-  std::vector<float> all;
-  for (const auto& [tensor, info] : file.tensors()) {
-    const auto values = file.read_f32(tensor);
-    all.insert(all.end(), values.begin(), values.end());
-  }
-  REQUIRE(!all.empty());
-  return all;
-}
-
 // The ranks of a run that are alive now, by their command line.
 inline std::vector<pid_t> ranks_of(const std::string& name) {
   std::vector<pid_t> found;

@@ -14,10 +14,10 @@ void flip_last_byte(const std::string& path) {
   write_text(path, bytes);
 }
 
-const std::vector<float>& whole_run() {
-  static const std::vector<float> values = [] {
+const Tensors& whole_run() {
+  static const Tensors values = [] {
     REQUIRE(train("whole", 1, "") == 0);
-    return state_of("whole", 12);
+    return tensors("whole", 12);
   }();
   return values;
 }
@@ -27,7 +27,7 @@ const std::vector<float>& whole_run() {
 TEST_CASE("failures: a checkpoint that is damaged is passed over, by name, for the one before") {
   fs::remove_all(workspace() + "/damaged");  // each section begins anew
   REQUIRE(train("damaged", 1, "checkpoint.keep_last=1 checkpoint.keep_every=4") == 0);
-  const std::string newest = checkpoint_of("damaged", 12),
+  const std::string newest = checkpoint_path("damaged", 12),
                     data = newest + "/rank-00000.safetensors";
   std::string says;
   SECTION("a wrong checksum") {
@@ -57,39 +57,39 @@ TEST_CASE("failures: a checkpoint that is damaged is passed over, by name, for t
   CHECK(log.find("checkpoint passed over: " + newest) != std::string::npos);
   CHECK(log.find(says) != std::string::npos);
   CHECK(log.find("at step 8") != std::string::npos);
-  CHECK(state_of("damaged", 12) == whole_run());
+  CHECK(tensors("damaged", 12) == whole_run());
 }
 
 TEST_CASE("failures: where no checkpoint can be used, the run does not silently begin anew") {
   REQUIRE(train("none-left", 1, "checkpoint.every=0") == 0);
-  flip_last_byte(checkpoint_of("none-left", 12) + "/rank-00000.safetensors");
+  flip_last_byte(checkpoint_path("none-left", 12) + "/rank-00000.safetensors");
   CHECK(train("none-left", 1, "") == 2);
   CHECK(log_of("none-left").find("none of its checkpoints can be used") != std::string::npos);
   CHECK(log_of("none-left").find("--resume none") != std::string::npos);
-  CHECK(fs::exists(checkpoint_of("none-left", 12)));
+  CHECK(fs::exists(checkpoint_path("none-left", 12)));
 }
 
 TEST_CASE("failures: --resume none keeps the earlier run, whole, under another name") {
   REQUIRE(train("afresh", 1, "train.tokens=1536") == 0);
-  const auto before = state_of("afresh", 4);
+  const auto before = tensors("afresh", 4);
   REQUIRE(train("afresh", 1, "train.tokens=384", "--resume none") == 0);
   CHECK(log_of("afresh").find("was moved to " + run_folder("afresh") + ".old-1") !=
         std::string::npos);
-  CHECK_FALSE(fs::exists(checkpoint_of("afresh", 4)));
+  CHECK_FALSE(fs::exists(checkpoint_path("afresh", 4)));
   fs::rename(run_folder("afresh"), workspace() + "/afresh/new");
   fs::rename(run_folder("afresh") + ".old-1", run_folder("afresh"));
-  CHECK(state_of("afresh", 4) == before);
+  CHECK(tensors("afresh", 4) == before);
   CHECK(fs::exists(run_folder("afresh") + "/metrics.jsonl"));
 }
 
 TEST_CASE("failures: going back to an earlier checkpoint puts the later ones aside") {
   REQUIRE(train("back", 1, "") == 0);
   REQUIRE(train("back", 1, "train.tokens=1920 checkpoint.every=1 checkpoint.keep_last=2",
-                "--resume " + checkpoint_of("back", 4)) == 0);  // one step
+                "--resume " + checkpoint_path("back", 4)) == 0);  // one step
   CHECK(fs::exists(run_folder("back") + "/checkpoints.old-1/step-00000012"));
-  CHECK(fs::exists(checkpoint_of("back", 5)));
-  CHECK(fs::exists(checkpoint_of("back", 4)));
-  CHECK_FALSE(fs::exists(checkpoint_of("back", 8)));
+  CHECK(fs::exists(checkpoint_path("back", 5)));
+  CHECK(fs::exists(checkpoint_path("back", 4)));
+  CHECK_FALSE(fs::exists(checkpoint_path("back", 8)));
   CHECK(train("back", 1, "", "--resume /nowhere") == 2);
   CHECK(log_of("back").find("/nowhere: there is no such checkpoint") != std::string::npos);
 }
@@ -106,7 +106,7 @@ TEST_CASE("failures: what must not change on resume is refused by name") {
   INFO(log);
   CHECK(log.find(says) != std::string::npos);
   CHECK(times(log, "falcon-train: ") == 1);
-  CHECK(fs::exists(checkpoint_of("changed", 4)));
+  CHECK(fs::exists(checkpoint_path("changed", 4)));
 }
 
 TEST_CASE("failures: a finished run says so; more tokens let it go on") {
@@ -116,7 +116,7 @@ TEST_CASE("failures: a finished run says so; more tokens let it go on") {
         std::string::npos);
   REQUIRE(train("finished", 1, "") == 0);
   CHECK(log_of("finished").find("at step 4") != std::string::npos);
-  CHECK(state_of("finished", 12) == whole_run());
+  CHECK(tensors("finished", 12) == whole_run());
 }
 
 TEST_CASE("failures: two runs do not share a folder, and a dead one holds nothing") {

@@ -14,12 +14,12 @@ namespace {
 constexpr int kSteps = 300;
 const std::string kLong = "train.tokens=115200 checkpoint.keep_last=400";
 
-const std::vector<float>& undisturbed(int ranks) {
-  static std::map<int, std::vector<float>> known;
+const Tensors& undisturbed(int ranks) {
+  static std::map<int, Tensors> known;
   const std::string name = fmt::format("undisturbed-{}", ranks);
   if (!known.contains(ranks)) {
     REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
-    known[ranks] = state_of(name, kSteps);
+    known[ranks] = tensors(name, kSteps);
   }
   return known[ranks];
 }
@@ -27,7 +27,7 @@ const std::vector<float>& undisturbed(int ranks) {
 void goes_on_to_the_same_end(const std::string& name, int ranks) {
   REQUIRE(train(name, ranks, kLong + " checkpoint.every=0") == 0);
   INFO(log_of(name));
-  CHECK(state_of(name, kSteps) == undisturbed(ranks));
+  CHECK(tensors(name, kSteps) == undisturbed(ranks));
 }
 
 bool saving(const std::string& name) {

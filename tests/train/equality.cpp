@@ -23,8 +23,7 @@ const auto& reference() {
 }
 
 // The largest relative difference of a weight tensor, and its name.
-std::pair<double, std::string> worst_weight(const std::map<std::string, std::vector<float>>& a,
-                                            const std::map<std::string, std::vector<float>>& b) {
+std::pair<double, std::string> worst_weight(const Tensors& a, const Tensors& b) {
   REQUIRE(a.size() == b.size());
   std::pair<double, std::string> worst{0, ""};
   for (const auto& [name, x] : a) {

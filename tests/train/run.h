@@ -112,9 +112,10 @@ inline std::vector<float> read_tensor(const Checkpoint& checkpoint, const std::s
 }
 
 // What a run's checkpoint holds, by name: weights and moments.
-inline std::map<std::string, std::vector<float>> tensors(const std::string& name, int64_t step) {
+using Tensors = std::map<std::string, std::vector<float>>;
+inline Tensors tensors(const std::string& name, int64_t step) {
   const Checkpoint checkpoint(checkpoint_path(name, step));
-  std::map<std::string, std::vector<float>> all;
+  Tensors all;
   for (const std::string& tensor : checkpoint.names())
     all[tensor] = read_tensor(checkpoint, tensor);
   return all;
