@@ -45,8 +45,8 @@ FT_INLINE void transpose8(Lanes8 (&r)[8]) {
 // Rows [k0, k0 + depth) and columns [n0, n0 + count) of op(B), count <= width, as one panel:
 // [depth][width], zero beyond count.
 template <class E>
-void pack_right(const Operand<E>& b, int64_t k0, int64_t depth, int64_t n0, int64_t count,
-                int64_t width, float* to) {
+void pack_right(const Operand<E>& b, int64_t /*rows*/, int64_t k0, int64_t depth, int64_t n0,
+                int64_t count, int64_t width, float* to) {
   if (!b.transposed) {
     const E* from = b.data + k0 * b.stride + n0;
     for (int64_t k = 0; k < depth; ++k, from += b.stride, to += width) {
@@ -74,8 +74,8 @@ void pack_right(const Operand<E>& b, int64_t k0, int64_t depth, int64_t n0, int6
 // Rows [m0, m0 + rows) and columns [k0, k0 + depth) of op(A) where it is not transposed: rows of
 // `stride` floats.
 template <class E>
-void copy_left(const Operand<E>& a, int64_t m0, int64_t rows, int64_t k0, int64_t depth,
-               int64_t stride, float* to) {
+void copy_left(const Operand<E>& a, int64_t /*columns*/, int64_t m0, int64_t rows, int64_t k0,
+               int64_t depth, int64_t stride, float* to) {
   for (int64_t m = 0; m < rows; ++m, to += stride) {
     const E* from = a.data + (m0 + m) * a.stride + k0;
     int64_t k = 0;

@@ -2,11 +2,14 @@
 #pragma once
 
 #include "core/ops.h"
+#include "cpu/pair_panel.h"
 
 namespace ft::cpu {
 
 // op.y = alpha op(a) op(b) + residual + y where it accumulates. fp32 and bf16, gathered in fp32.
 // Every element is summed in an order that depends on K alone.
 void multiply_panels(const ops::Gemm& op);
+// The same of bf16 operands on the processor's bf16 products.
+void multiply_pairs(const ops::Gemm& op, const PairPanels& kernels);
 
 }  // namespace ft::cpu

@@ -9,10 +9,12 @@
 namespace ft::cpu {
 
 // Element (i, k) of a left factor is data[i * row + k * step]: a transposed factor swaps the two.
-struct Left {
-  const float* data;
+template <class T>
+struct LeftOf {
+  const T* data;
   int64_t row, step;
 };
+using Left = LeftOf<float>;
 
 // What is known to be zero or not wanted.
 //   LowerResult: columns beyond the row's panel are not wanted
