@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh              compiler, CMake, MPI and the libraries
 #   scripts/setup.sh --with-text  also perl-doc, the text that scripts/quickstart.sh trains on
+#   scripts/setup.sh --full       also what scripts/test.sh --full asks for: Chromium, clang with libFuzzer, Python
 #
 # Needs Debian 12, Ubuntu 24.04 or newer, and root or a sudo that asks nothing. Where the tools come from
 # elsewhere (conda, Spack, modules), set FT_SKIP_SETUP=1 and let CMAKE_PREFIX_PATH lead CMake to them.
@@ -15,7 +16,8 @@ wanted=(g++ cmake ninja-build ccache pkg-config libopenmpi-dev openmpi-bin libya
 case ${1:-} in
   "") ;;
   --with-text) wanted+=(perl-doc) ;;
-  *) echo "usage: scripts/setup.sh [--with-text]" >&2; exit 2 ;;
+  --full) wanted+=(perl-doc chromium clang python3-venv) ;;
+  *) echo "usage: scripts/setup.sh [--with-text | --full]" >&2; exit 2 ;;
 esac
 
 installed() {
@@ -44,6 +46,12 @@ as_root() {
 apt() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 "$@"
 }
+
+# libFuzzer comes with the runtime of the version that `clang` stands for.
+if [[ ${1:-} == --full ]]; then
+  version=$(LC_ALL=C apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9][0-9]*\)$/\1/p' | head -1)
+  if [[ -n $version ]]; then wanted+=("libclang-rt-$version-dev"); fi
+fi
 
 missing=()
 for package in "${wanted[@]}"; do

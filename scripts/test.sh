@@ -2,7 +2,10 @@
 # Installs what is missing, builds, and runs the tests that this machine can run. Exit code 0: all passed.
 #
 #   scripts/test.sh         sanitizers on the kernels, files and data; then every test of the CPU build
-#   scripts/test.sh --full  sanitizers on every test, and the quickstart from text to sample
+#   scripts/test.sh --full  sanitizers on every test, the quickstart from text to sample, kill -9 fifty times, the
+#                           report in Chromium, TensorBoard's and Megatron's own readers, and the fuzzers (about an
+#                           hour on 2 cores; RUNS=20000 shortens the fuzzing). Python packages come from PyPI into
+#                           build/python, or from FT_PYTHON, an interpreter that has them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,7 +16,7 @@ case ${1:-} in
   *) echo "usage: scripts/test.sh [--full]" >&2; exit 2 ;;
 esac
 
-scripts/setup.sh
+if ((full)); then scripts/setup.sh --full; else scripts/setup.sh; fi
 if [[ -z ${CMAKE_GENERATOR:-} ]] && command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
 jobs=$(nproc)
 
@@ -36,12 +39,36 @@ else
   ctest --preset asan -R '^(core|ops|data)$'
 fi
 
-if ((full)); then
-  echo "== quickstart"
-  scripts/quickstart.sh
-fi
-
 echo "== build"
 cmake --preset cpu >/dev/null
 cmake --build build/cpu -j "$jobs"
 ctest --preset cpu
+if ((!full)); then exit 0; fi
+
+# ---- the long part ----
+
+export FT_BINARY=$PWD/build/cpu/falcon-train OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+tests=build/cpu/tests
+
+echo "== quickstart"
+scripts/quickstart.sh
+
+echo "== kill -9 while saving, fifty times"
+"$tests/test_failures" "[.kill]"
+
+echo "== the report in Chromium"
+"$tests/test_report" "[.chromium]"
+
+echo "== what others read and write"
+if [[ -z ${FT_PYTHON:-} ]]; then
+  FT_PYTHON=$PWD/build/python/bin/python
+  [[ -x $FT_PYTHON ]] || python3 -m venv build/python
+  "$FT_PYTHON" -m pip install --quiet tensorboard numpy tokenizers zstandard torch megatron-core
+fi
+export FT_PYTHON
+"$tests/test_report" "[.tensorboard]"
+"$FT_PYTHON" scripts/check_prepare_data.py --binary "$FT_BINARY"
+"$FT_PYTHON" scripts/check_megatron_reader.py --tokenize-binary "$FT_BINARY" --test-binary "$tests/test_data"
+
+echo "== fuzz"
+scripts/fuzz.sh
