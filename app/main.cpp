@@ -221,7 +221,10 @@ struct CommandLine {
 int fail(World* world, const std::string& text, int code, bool shared) {
   const bool alone = !world || world->all().size() == 1;
   const bool speaks = alone || (shared ? world->all().rank() == 0 : world->claim_word());
-  if (speaks) std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
+  if (speaks) {
+    std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
+    log_last_words(text);
+  }
   if (alone || shared) return code;
   if (!speaks) std::this_thread::sleep_for(std::chrono::seconds(10));  // the speaker ends us
   world->abort(code);

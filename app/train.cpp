@@ -36,6 +36,7 @@ class Loop {
     flops_per_token_ =
         3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
     if (chief()) open_folder(from);
+    log_words_to(path_ + "/log.txt");
   }
 
   int run() {

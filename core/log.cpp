@@ -45,6 +45,8 @@ class Screen : public spdlog::sinks::base_sink<std::mutex> {
 };
 
 std::shared_ptr<Screen> g_screen;
+std::string g_last_words;  // a file
+constexpr const char* kFilePattern = "%Y-%m-%d %H:%M:%S %L %v";
 
 }  // namespace
 
@@ -54,7 +56,7 @@ void log_open(const std::string& file, bool rank0) {
   sinks[0]->set_pattern("%v");
   if (!file.empty()) {
     sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file));
-    sinks[1]->set_pattern("%Y-%m-%d %H:%M:%S %L %v");
+    sinks[1]->set_pattern(kFilePattern);
   }
   auto logger = std::make_shared<spdlog::logger>("falcon-train", sinks.begin(), sinks.end());
   logger->set_level(rank0 ? spdlog::level::info : spdlog::level::err);
@@ -74,6 +76,18 @@ void log_line(LogLevel level, const std::string& text) {
       spdlog::error("error: {}", text);
       break;
   }
+}
+
+void log_words_to(const std::string& file) { g_last_words = file; }
+
+void log_last_words(const std::string& text) noexcept try {
+  if (g_last_words.empty()) return;
+  spdlog::logger logger("last words",
+                        std::make_shared<spdlog::sinks::basic_file_sink_st>(g_last_words));
+  logger.set_pattern(kFilePattern);
+  logger.error("{}", text);
+  logger.flush();
+} catch (...) {  // a full disk, say; standard error has it
 }
 
 void log_status(const std::string& text) {

@@ -13,6 +13,10 @@ enum class LogLevel { Info, Warn, Error };
 // file: also append to it (empty: terminal only). Ranks other than 0 stay silent but for errors.
 void log_open(const std::string& file, bool rank0);
 void log_line(LogLevel level, const std::string& text);
+// The file that the last words of this process go to: what ends it is told on standard error, which
+// a batch system may keep elsewhere. Before log_words_to: nowhere.
+void log_words_to(const std::string& file);
+void log_last_words(const std::string& text) noexcept;
 // A line of the terminal that stays below all others and is rewritten in place; empty: none. For
 // callers that know that there is a terminal (core/terminal.h); no wider than it.
 void log_status(const std::string& text);

@@ -31,6 +31,8 @@ TEST_CASE("failures: NaN on one rank stops all of them, and the op that made it 
         std::string::npos);
   CHECK(log.find("no weight was changed") != std::string::npos);
   CHECK(log.find("guard.non_finite: skip") != std::string::npos);
+  // The run's own log has it too: a batch system may keep standard error elsewhere.
+  CHECK(times(read_text(run_folder("nan") + "/log.txt"), "first bad value: rank 1") == 1);
   CHECK_FALSE(fs::exists(checkpoint_path("nan", 5)));
   CHECK(ranks_of("nan").empty());
   // Without the fault the run goes on as if it had never happened.
