@@ -4,6 +4,7 @@
 #include "app/numbers.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/terminal.h"
 #include "parallel/mesh.h"
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 
 namespace ft {
 
@@ -106,11 +108,16 @@ DataConfig data_config(const EvaluateOptions& o, const ModelSource& source, cons
   return data;
 }
 
-// Adds this rank's rows of a set.
-void add_rows(Engine& engine, const std::vector<Batch>& batches, Set& set) {
+// Adds this rank's rows of a set; `shown` is told how many are done.
+void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
+              const std::function<void(int64_t)>& shown) {
   Ctx c = engine.context();
   std::vector<float> losses;
-  for (const Batch& batch : batches) {
+  int64_t done = 0;
+  while (const std::optional<Batch> read = batches.next()) {
+    const Batch& batch = *read;
+    shown(done);
+    done += batch.sequences;
     const Extent extent = engine.feed(0, batch);
     engine.model().forward(c, 0, extent);
     engine.model().loss(c, 0, extent, Grad::Overwrite);
@@ -209,13 +216,13 @@ int evaluate(World& world, const EvaluateOptions& o) {
   const int64_t T = data.sequence_length,
                 rows = o.batch > 0 ? o.batch : std::max<int64_t>(1, kTokensAtOnce / T);
   Group& ranks = world.all();
-  std::vector<std::vector<Batch>> batches;  // read first: what is wrong with a set shows at once
-  for (const Set& set : sets)
-    batches.push_back(validation_batches(set.source, data, source.model.vocab_size, o.sequences,
-                                         rows, ranks.rank(), ranks.size()));
+  std::vector<ValidationBatches> batches;  // opened first: a missing set shows at once
   int64_t largest = 1;
-  for (const auto& set : batches)
-    for (const Batch& batch : set) largest = std::max(largest, batch.sequences);
+  for (const Set& set : sets) {
+    batches.emplace_back(set.source, data, source.model.vocab_size, o.sequences, rows, ranks.rank(),
+                         ranks.size());
+    largest = std::max(largest, batches.back().largest());
+  }
 
   const auto device = open_device(config.run, world.local_rank());
   Engine engine(*device, {.model = config.model,
@@ -223,12 +230,18 @@ int evaluate(World& world, const EvaluateOptions& o) {
                           .plan = {.largest = {largest, T}, .positions = T, .training = false}});
   load_weights(engine, source);
   const auto begin = std::chrono::steady_clock::now();
+  const bool watched = ranks.rank() == 0 && terminal().present;
   for (size_t i = 0; i < sets.size(); ++i) {
-    add_rows(engine, batches[i], sets[i]);
-    batches[i] = {};
+    add_rows(engine, batches[i], sets[i], [&](int64_t done) {
+      if (watched)
+        log_status(fmt::format("{}: {} of {} sequences{}", sets[i].source.name, done * ranks.size(),
+                               batches[i].rows() * ranks.size(),
+                               i + 1 < sets.size() ? ", then other sets" : ""));
+    });
     ranks.all_reduce(Tensor(sets[i].by_context.data(), Dtype::F64, {3 * kBuckets}), Reduce::Sum)
         .wait();
   }
+  log_status("");
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   if (ranks.rank() == 0) show(o, config, data, sets, seconds.count());
   return 0;

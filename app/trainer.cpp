@@ -159,24 +159,27 @@ StepRecord Trainer::step() {
 
 std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
   Group& data = *mesh_.data;
-  std::vector<Batch> batches;
+  std::optional<ValidationBatches> batches;
   together(data, [&] {
-    batches = validation_batches(source, config_.data, config_.model.vocab_size,
-                                 config_.validate.sequences, config_.train.micro_batch, data.rank(),
-                                 data.size());
+    batches.emplace(source, config_.data, config_.model.vocab_size, config_.validate.sequences,
+                    config_.train.micro_batch, data.rank(), data.size());
   });
   Ctx c = engine_.context();
   Grad grad = Grad::Overwrite;
   int64_t valid = 0;
-  for (const Batch& batch : batches) {
-    const Extent extent = engine_.feed(0, batch);
+  std::optional<Batch> batch;
+  const auto read_next = [&] {
+    together(data, [&] { batch = batches->next(); });
+    return batch.has_value();
+  };
+  while (read_next()) {
+    const Extent extent = engine_.feed(0, *batch);
     engine_.model().forward(c, 0, extent);
     engine_.model().loss(c, 0, extent, grad);
     grad = Grad::Accumulate;
-    valid += batch.valid;
+    valid += batch->valid;
   }
-  const double sum =
-      all_sum(data, batches.empty() ? 0.0 : engine_.read(engine_.model().loss_sum()));
+  const double sum = all_sum(data, engine_.read(engine_.model().loss_sum()));
   valid = all_sum(data, valid);
   return {sum / static_cast<double>(std::max<int64_t>(valid, 1)), valid};
 }
@@ -195,8 +198,9 @@ double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t
                        int64_t max_sequences) {
   std::vector<double> count(static_cast<size_t>(vocab));
   double total = 0, entropy = 0;
-  for (const Batch& batch : validation_batches(source, data, vocab, max_sequences, 64, 0, 1))
-    for (int32_t label : batch.labels)
+  ValidationBatches batches(source, data, vocab, max_sequences, 64, 0, 1);
+  while (const auto batch = batches.next())
+    for (int32_t label : batch->labels)
       if (label >= 0) ++count[static_cast<size_t>(label)], ++total;
   for (double n : count)
     if (n > 0) entropy -= n / total * std::log(n / total);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,11 +66,22 @@ class Loader {
 };
 
 // A validation set, once over in file order: at most `max_sequences` samples (0 = all), the last
-// padded. This rank's micro-batches only; the samples are dealt out as in Loader, ranks get equally
-// many (padded) batches.
-std::vector<Batch> validation_batches(const DataSource& source, const DataConfig& config,
-                                      int64_t vocab_size, int64_t max_sequences,
-                                      int64_t micro_batch, int dp_rank, int dp_size);
+// padded. This rank's micro-batches only, read one at a time; the samples are dealt out as in
+// Loader, ranks get equally many (padded) rows.
+class ValidationBatches {
+ public:
+  ValidationBatches(const DataSource& source, const DataConfig& config, int64_t vocab_size,
+                    int64_t max_sequences, int64_t micro_batch, int dp_rank, int dp_size);
+  ~ValidationBatches();
+  ValidationBatches(ValidationBatches&&) noexcept;
+  int64_t rows() const;         // of all batches of a rank
+  int64_t largest() const;      // rows of the largest batch
+  std::optional<Batch> next();  // none: that was the last
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 // Documents' start positions and next-token labels of given rows (probe, golden tests):
 // document_ids [B * length] may be empty (one document a row). labels may be empty: the next token

@@ -26,37 +26,64 @@ std::vector<Span> next_spans(const TokenSet& set, int64_t length, int64_t& docum
 
 }  // namespace
 
-std::vector<Batch> validation_batches(const DataSource& source, const DataConfig& config,
-                                      int64_t vocab_size, int64_t max_sequences,
-                                      int64_t micro_batch, int dp_rank, int dp_size) {
-  FT_CHECK_CONFIG(config.sequence_length > 0 && micro_batch > 0,
+struct ValidationBatches::Impl {
+  TokenSet set;
+  DataConfig config;
+  int64_t vocab_size, micro_batch, samples, rows;  // samples: of all ranks; rows: of one
+  int rank, ranks;
+  int64_t document = 0, offset = 0, sample = 0, row = 0;  // what comes next
+
+  // This rank's next sample; empty: none is left.
+  std::vector<Span> own_spans() {
+    while (sample < samples) {
+      auto spans = next_spans(set, config.sequence_length, document, offset);
+      if (sample++ % ranks == rank) return spans;
+    }
+    return {};
+  }
+};
+
+ValidationBatches::ValidationBatches(const DataSource& source, const DataConfig& config,
+                                     int64_t vocab_size, int64_t max_sequences, int64_t micro_batch,
+                                     int dp_rank, int dp_size) {
+  const int64_t length = config.sequence_length;
+  FT_CHECK_CONFIG(length > 0 && micro_batch > 0,
                   "validation needs data.sequence_length and train.micro_batch "
                   "of 1 or more; they are {} and {}",
-                  config.sequence_length, micro_batch);
-  const TokenSet set(source.path, access_of(config.read));
-  int64_t document = 0, offset = 0, samples = 0;
-  std::vector<std::vector<Span>> mine;
-  while (document < set.documents() && (max_sequences == 0 || samples < max_sequences)) {
-    auto spans = next_spans(set, config.sequence_length, document, offset);
-    int64_t tokens = 0;
-    for (const Span& span : spans) tokens += span.count;
-    if (tokens < 2) break;  // nothing left to predict
-    if (samples++ % dp_size == dp_rank) mine.push_back(std::move(spans));
-  }
-  FT_CHECK_CONFIG(samples > 0, "{}: a validation set needs two tokens at least, it has {}",
+                  length, micro_batch);
+  TokenSet set(source.path, access_of(config.read));
+  FT_CHECK_CONFIG(set.tokens() > 1, "{}: a validation set needs two tokens at least, it has {}",
                   source.path, set.tokens());
-  // Ranks get equally many rows; the missing ones are all padding.
-  const auto rows = static_cast<size_t>((samples + dp_size - 1) / dp_size);
-  std::vector<Batch> batches;
-  for (size_t i = 0; i < rows; i += static_cast<size_t>(micro_batch)) {
-    const size_t n = std::min(rows - i, static_cast<size_t>(micro_batch));
-    Batch batch = padding_batch(static_cast<int64_t>(n), config.sequence_length);
-    for (size_t r = 0; r < n && i + r < mine.size(); ++r)
-      fill_row(set, mine[i + r], config.isolate_documents, vocab_size, static_cast<int64_t>(r),
-               batch);
-    batches.push_back(std::move(batch));
+  int64_t samples = (set.tokens() - 1 + length - 1) / length;  // each has a label at least
+  if (max_sequences > 0) samples = std::min(samples, max_sequences);
+  impl_.reset(new Impl{.set = std::move(set),
+                       .config = config,
+                       .vocab_size = vocab_size,
+                       .micro_batch = micro_batch,
+                       .samples = samples,
+                       .rows = (samples + dp_size - 1) / dp_size,
+                       .rank = dp_rank,
+                       .ranks = dp_size});
+}
+
+ValidationBatches::~ValidationBatches() = default;
+ValidationBatches::ValidationBatches(ValidationBatches&&) noexcept = default;
+
+int64_t ValidationBatches::rows() const { return impl_->rows; }
+int64_t ValidationBatches::largest() const { return std::min(impl_->rows, impl_->micro_batch); }
+
+std::optional<Batch> ValidationBatches::next() {
+  Impl& v = *impl_;
+  const int64_t n = std::min(v.rows - v.row, v.micro_batch);
+  if (n == 0) return std::nullopt;
+  Batch batch = padding_batch(n, v.config.sequence_length);
+  for (int64_t r = 0; r < n; ++r) {
+    const auto spans = v.own_spans();
+    if (spans.empty()) break;  // the last row of some ranks is all padding
+    fill_row(v.set, spans, v.config.isolate_documents, v.vocab_size, r, batch);
   }
-  return batches;
+  v.row += n;
+  return batch;
 }
 
 }  // namespace ft

@@ -334,7 +334,7 @@ TEST_CASE("validation reads a set once in file order and pads the last sample", 
   write_set(folder / "v", {{1, 2, 3}, {}, {4, 5, 6, 7}, {8, 9}});
   const DataSource source{"v", folder / "v"};
   const DataConfig config = config_of(4, {});
-  const auto all = validation_batches(source, config, kVocab, 0, 2, 0, 1);
+  const auto all = all_batches(source, config, kVocab, 0, 2, 0, 1);
   REQUIRE(all.size() == 1);  // after two samples 9 alone is left, and nothing to predict
   const int32_t none = Batch::kIgnore;
   CHECK(all[0].ids == Row{1, 2, 3, 4, 5, 6, 7, 8});
@@ -353,8 +353,7 @@ TEST_CASE("validation samples are dealt out to ranks, with equally many rows", "
     for (const int64_t most : {0, 3}) {
       std::map<int32_t, int64_t> labels;
       for (int rank = 0; rank < ranks; ++rank) {
-        const auto batches =
-            validation_batches(source, config_of(4, {}), kVocab, most, 2, rank, ranks);
+        const auto batches = all_batches(source, config_of(4, {}), kVocab, most, 2, rank, ranks);
         int64_t rows = 0;
         for (const Batch& b : batches) {
           rows += b.sequences;
@@ -370,14 +369,15 @@ TEST_CASE("validation samples are dealt out to ranks, with equally many rows", "
       for (const auto& [label, n] : labels) CHECK(n == 1);
     }
   }
-  const auto last = validation_batches(source, config_of(4, {}), kVocab, 0, 6, 0, 1).back();
+  const auto last = all_batches(source, config_of(4, {}), kVocab, 0, 6, 0, 1).back();
   CHECK(Row(last.ids.end() - 4, last.ids.end()) == Row{21, 22, 23, 0});
   CHECK(Row(last.labels.end() - 4, last.labels.end()) == Row{22, 23, -100, -100});
   CHECK(Row(last.docs.end() - 4, last.docs.end()) == Row{20, 20, 20, 23});
   write_set(folder / "one", {{1}});
-  CHECK_THROWS_AS(validation_batches({"o", folder / "one"}, config_of(4, {}), kVocab, 0, 1, 0, 1),
-                  ConfigError);
-  CHECK_THROWS_AS(validation_batches(source, config_of(4, {}), 23, 0, 1, 0, 1), Error);
+  CHECK_THROWS_AS(
+      all_batches(DataSource{"o", folder / "one"}, config_of(4, {}), kVocab, 0, 1, 0, 1),
+      ConfigError);
+  CHECK_THROWS_AS(all_batches(source, config_of(4, {}), 23, 0, 1, 0, 1), Error);
 }
 
 TEST_CASE("make_batch finds document starts and labels", "[batch]") {

@@ -86,7 +86,7 @@ TEST_CASE("a mask applies to validation", "[mask]") {
   write_masked(folder / "v", {{1, 2, 3, 4, 5, 6}, {7, 8, 9}});
   DataConfig config;
   config.sequence_length = 4;
-  const auto all = validation_batches({"v", folder / "v"}, config, kVocab, 0, 2, 0, 1);
+  const auto all = all_batches(DataSource{"v", folder / "v"}, config, kVocab, 0, 2, 0, 1);
   REQUIRE(all.size() == 1);
   const int32_t no = Batch::kIgnore;
   CHECK(all[0].ids == std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7, 8});

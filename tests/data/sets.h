@@ -12,6 +12,7 @@
 #include <atomic>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ft::test {
@@ -41,6 +42,15 @@ inline void write_set(const std::string& prefix, const std::vector<Document>& do
     writer.end_document();
   }
   writer.finish();
+}
+
+// What ValidationBatches gives for the same arguments, read to its end.
+template <class... A>
+std::vector<Batch> all_batches(A&&... a) {
+  ValidationBatches batches(std::forward<A>(a)...);
+  std::vector<Batch> all;
+  while (auto batch = batches.next()) all.push_back(std::move(*batch));
+  return all;
 }
 
 // Documents of 0 to `longest` tokens, all tokens of the set different: first, first + 1, ...
