@@ -75,11 +75,13 @@ ModelText text_of(const ModelSource& source, const std::string& path, const std:
   }
   try {
     info = info_of_run(source);
-    if (!text.tokenizer) text.tokenizer = find(source, path, info);
-    if (text.tokenizer) check_fits(*text.tokenizer, source);
-    else text.why = fmt::format("{} neither holds a tokenizer.json nor names one", path);
-  } catch (const ConfigError& error) {  // token ids can be given all the same
-    text.tokenizer = nullptr;
+    auto found = text.tokenizer ? nullptr : find(source, path, info);
+    if (found) {
+      check_fits(*found, source);
+      text.tokenizer = std::move(found);
+    }
+    text.why = fmt::format("{} neither holds a tokenizer.json nor names one", path);
+  } catch (const Error& error) {  // token ids can be given all the same
     text.why = error.what();
   }
   set_ends(text, source, info);

@@ -1,6 +1,6 @@
 // A Hugging Face tokenizer.json: byte-level BPE of the kinds that GPT-2, Llama 3, Qwen and Falcon
-// use. Ids and text are those of the Hugging Face `tokenizers` library, but for some characters newer
-// than Unicode 9 under NFC, where that library is the older one, and see app/regex.h.
+// use. Ids and text are those of the Hugging Face `tokenizers` library, but for characters that one
+// of the two does not know: see app/regex.h, and its NFC leaves marks newer than Unicode 9 alone.
 #pragma once
 
 #include "app/text.h"
