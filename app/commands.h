@@ -37,6 +37,7 @@ int probe(World& world, const ProbeOptions& options);
 
 struct GenerateOptions {
   std::string model, prompt;
+  std::string tokenizer;  // "bytes", a tokenizer.json or its folder; empty: what the model says
   std::vector<int64_t> prompt_ids;
   int64_t tokens = 200;
   double temperature = 1;
@@ -58,6 +59,7 @@ int report(const ReportOptions& options);
 
 struct InspectOptions {
   std::string path;
+  std::string tokenizer;  // to show tokens as text; empty: the one that the set names
   bool verify = false;
 };
 int inspect(const InspectOptions& options);

@@ -58,7 +58,7 @@ void describe(V& v, DataConfig& c) {
     "documents do not see each other: attention, positions, conv, state");
   v("read", c.read, "how tokens are read: pread suits parallel file systems (Lustre, GPFS, NFS)",
     Choices{{"mmap", "pread"}});
-  v("tokenizer", c.tokenizer, "bytes, or what the token sets say");
+  v("tokenizer", c.tokenizer, "bytes, a tokenizer.json or its folder; empty: as the sets say");
 }
 template <class V>
 void describe(V& v, TrainConfig& c) {

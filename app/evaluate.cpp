@@ -1,6 +1,7 @@
 #include "app/evaluate.h"
 
 #include "app/engine.h"
+#include "app/model_text.h"
 #include "app/numbers.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -32,26 +33,42 @@ struct Sums {
 };
 static_assert(sizeof(Sums) == 3 * sizeof(double));  // reduced over ranks as a run of numbers
 
-// What PREFIX.json says of the text behind the tokens.
+// What is known of the text behind a set's tokens.
 struct Text {
-  bool bytes = false;        // a token below 256 is a byte: counted exactly
-  double bytes_a_token = 0;  // else the set's mean; 0: unknown
-  double of(int32_t label) const { return bytes ? (label < 256 ? 1 : 0) : bytes_a_token; }
+  std::vector<double> bytes;  // that each token stands for; empty: only the mean is known,
+  double bytes_a_token = 0;   // or nothing: 0
+  double of(int32_t label) const {
+    if (bytes.empty()) return bytes_a_token;
+    return static_cast<size_t>(label) < bytes.size() ? bytes[static_cast<size_t>(label)] : 0;
+  }
 };
 
-Text text_of(const std::string& prefix) {
+// The set's tokenizer, or its mean as PREFIX.json has it. --tokenizer goes before the one that the
+// set names, the model's tokenizer is that of a set which names none.
+Text text_of_set(const std::string& prefix, const EvaluateOptions& o, const ModelText& model) {
   const std::string path = prefix + ".json";
-  if (!fs::exists(path)) return {};
-  const json about = json::parse(read_text(path), nullptr, false);
+  const json about =
+      fs::exists(path) ? json::parse(read_text(path), nullptr, false) : json::object();
   FT_CHECK_CONFIG(about.is_object(), "{}: expected a JSON object, as tokenize writes it", path);
   Text text;
-  const auto tokenizer = about.find("tokenizer");
-  text.bytes = tokenizer != about.end() && *tokenizer == "bytes";
   const auto bytes = about.find("bytes"), tokens = about.find("tokens");
-  if (bytes == about.end() || tokens == about.end()) return text;
-  FT_CHECK_CONFIG(bytes->is_number() && tokens->is_number() && tokens->get<double>() > 0,
-                  "{}: \"bytes\" and \"tokens\" must be numbers, tokens above 0", path);
-  text.bytes_a_token = bytes->get<double>() / tokens->get<double>();
+  if (bytes != about.end() && tokens != about.end()) {
+    FT_CHECK_CONFIG(bytes->is_number() && tokens->is_number() && tokens->get<double>() > 0,
+                    "{}: \"bytes\" and \"tokens\" must be numbers, tokens above 0", path);
+    text.bytes_a_token = bytes->get<double>() / tokens->get<double>();
+  }
+  const auto name = about.find("tokenizer");
+  std::unique_ptr<Tokenizer> named;
+  if (o.tokenizer.empty() && name != about.end() && name->is_string() && *name != "") {
+    try {
+      named = tokenizer_of_set(prefix, *name);
+    } catch (const ConfigError&) {  // it may be gone since
+      return text;
+    }
+  }
+  const Tokenizer* tokenizer = named ? named.get() : model.tokenizer.get();
+  for (int64_t id = 0; tokenizer && id < tokenizer->vocab_size(); ++id)
+    text.bytes.push_back(static_cast<double>(tokenizer->shown(id).size()));
   return text;
 }
 
@@ -80,7 +97,7 @@ DataSource source_of(const std::string& text) {
   return source;
 }
 
-std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data) {
+std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data, const ModelText& text) {
   std::vector<Set> sets;
   if (o.data.empty())
     for (const DataSource& source : data.validation) sets.push_back({source, {}});
@@ -89,7 +106,7 @@ std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data) {
                   "{}: names no validation sets; say what to evaluate on: "
                   "--data PREFIX (PREFIX.bin and PREFIX.idx) or --score FILE.jsonl",
                   o.model);
-  for (Set& set : sets) set.text = text_of(set.source.path);
+  for (Set& set : sets) set.text = text_of_set(set.source.path, o, text);
   return sets;
 }
 
@@ -212,7 +229,7 @@ int evaluate(World& world, const EvaluateOptions& o) {
   const Config config = probe_config(source.model, o.sets);
   world.set_timeout(config.run.timeout);
   const DataConfig data = data_config(o, source, config);
-  std::vector<Set> sets = sets_of(o, data);
+  std::vector<Set> sets = sets_of(o, data, text_of(source, o.model, o.tokenizer));
   const int64_t T = data.sequence_length,
                 rows = o.batch > 0 ? o.batch : std::max<int64_t>(1, kTokensAtOnce / T);
   Group& ranks = world.all();

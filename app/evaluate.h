@@ -20,6 +20,7 @@ struct EvaluateOptions {
   std::string json;               // file for the numbers; "-": standard output, without the table
   std::string score;              // JSONL of contexts and continuations: score these instead
   std::string out;                // JSONL of the scores; empty: standard output
+  std::string tokenizer;          // "bytes", a tokenizer.json or its folder; empty: what is known
   int64_t max_length = 0;         // tokens of context and continuation; 0: what the model is for
 };
 
@@ -31,6 +32,9 @@ int evaluate(World& world, const EvaluateOptions& options);
 // with an optional "id", which is kept; a line of the output, in the order of the input,
 //   {"id", "logprob": sum over the continuation, "greedy": is it what greedy decoding would give,
 //    "tokens": of the continuation, "truncated": tokens dropped from the left of the context}.
+// Text is encoded as EleutherAI's harness does it: whitespace at the end of the context goes to the
+// continuation; both are encoded as one text, and the continuation is what follows as many tokens
+// as the context has alone.
 int score(World& world, const EvaluateOptions& options);
 
 inline constexpr int64_t kTokensAtOnce = 4096;

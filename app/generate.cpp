@@ -1,7 +1,7 @@
 // generate: sampling with a key/value cache and the state of the mixer.
 #include "app/commands.h"
 #include "app/engine.h"
-#include "app/text.h"
+#include "app/model_text.h"
 #include "core/rng.h"
 
 #include <algorithm>
@@ -54,31 +54,33 @@ int64_t choose(const std::vector<float>& logits, const GenerateOptions& o, uint6
 // What the user sees of the tokens.
 class Printer {
  public:
-  Printer(const GenerateOptions& o, bool bytes) {
-    if (o.format == "ids" || (o.format == "auto" && !bytes)) kind_ = Kind::Ids;
-    else kind_ = o.format == "bytes" ? Kind::Bytes : Kind::Text;
-    FT_CHECK_CONFIG(kind_ == Kind::Ids || bytes,
-                    "--format {} needs a model of the built-in byte tokenizer; use ids", o.format);
+  Printer(const GenerateOptions& o, const ModelText& text) : tokenizer_(text.tokenizer.get()) {
+    if (o.format == "ids" || (o.format == "auto" && !tokenizer_)) return;
+    text.require("--format " + o.format, "use --format ids, or name a tokenizer.json: --tokenizer");
+    kind_ = o.format == "bytes" ? Kind::Bytes : Kind::Text;
   }
   bool shows_prompt() const { return kind_ != Kind::Ids; }
   void add(int64_t id) {
     if (kind_ == Kind::Ids) fmt::print("{}{}", count_++ ? " " : "", id);
-    else if (id >= kEndOfDocument) put(kind_ == Kind::Text ? utf8_.finish() : "");
-    else if (kind_ == Kind::Bytes) put(std::string(1, static_cast<char>(id)));
-    else put(utf8_.add(static_cast<uint8_t>(id)));
+    else if (tokenizer_->special(id)) put(utf8_.finish());
+    else if (kind_ == Kind::Bytes) put(tokenizer_->token(id));
+    else
+      for (const char c : tokenizer_->token(id)) put(utf8_.add(static_cast<uint8_t>(c)));
     std::fflush(stdout);
   }
   void finish() { put(utf8_.finish() + "\n"), count_ = 0; }
 
  private:
   enum class Kind { Text, Bytes, Ids };
-  static void put(const std::string& s) { std::fwrite(s.data(), 1, s.size(), stdout); }
-  Kind kind_;
+  static void put(std::string_view s) { std::fwrite(s.data(), 1, s.size(), stdout); }
+  const Tokenizer* tokenizer_;
+  Kind kind_ = Kind::Ids;
   Utf8Stream utf8_;
   int64_t count_ = 0;
 };
 
-std::vector<int32_t> prompt_of(const GenerateOptions& o, const ModelSource& source, bool bytes) {
+std::vector<int32_t> prompt_of(const GenerateOptions& o, const ModelSource& source,
+                               const ModelText& text) {
   const int64_t vocab = source.model.vocab_size;
   FT_CHECK_CONFIG(o.prompt.empty() || o.prompt_ids.empty(),
                   "give either --prompt or --prompt-ids, not both");
@@ -89,15 +91,10 @@ std::vector<int32_t> prompt_of(const GenerateOptions& o, const ModelSource& sour
     ids.push_back(static_cast<int32_t>(id));
   }
   if (!ids.empty()) return ids;
-  FT_CHECK_CONFIG(
-      o.prompt.empty() || bytes,
-      "--prompt works with the built-in byte tokenizer (vocabulary 257); this model has "
-      "a vocabulary of {}{}: give its token ids with --prompt-ids 1,2,3",
-      vocab, source.tokenizer.empty() ? "" : " and the tokenizer " + source.tokenizer);
-  if (bytes) ids = byte_ids(o.prompt);
-  if (ids.empty() && bytes) ids.push_back(kEndOfDocument);
-  if (ids.empty() && source.model.bos_token_id && *source.model.bos_token_id < vocab)
-    ids.push_back(static_cast<int32_t>(*source.model.bos_token_id));
+  if (!o.prompt.empty())
+    text.require("--prompt", "name its tokenizer.json (--tokenizer), or give --prompt-ids 1,2,3");
+  if (text.tokenizer) ids = text.tokenizer->encode_prompt(o.prompt);
+  if (ids.empty() && text.start) ids.push_back(*text.start);
   FT_CHECK_CONFIG(!ids.empty(),
                   "the prompt is empty, and the model's configuration has no "
                   "bos_token_id to start from: give --prompt-ids 1,2,3");
@@ -124,20 +121,14 @@ void read(Engine& engine, Model::Cache& cache, const std::vector<int32_t>& ids, 
   engine.device().synchronize({});
 }
 
-bool ends(int64_t id, const ModelSource& source, bool bytes) {
-  if (bytes) return id == kEndOfDocument;
-  const auto& ends = source.model.eos_token_id;
-  return std::find(ends.begin(), ends.end(), id) != ends.end();
-}
-
 }  // namespace
 
 int generate(const GenerateOptions& o) {
   const ModelSource source = open_model(o.model);
   const Config config = probe_config(source.model, o.sets);
-  const bool bytes = reads_bytes(source);
-  const std::vector<int32_t> ids = prompt_of(o, source, bytes);
-  Printer printer(o, bytes);
+  const ModelText text = text_of(source, o.model, o.tokenizer);
+  const std::vector<int32_t> ids = prompt_of(o, source, text);
+  Printer printer(o, text);
   const auto prompt = static_cast<int64_t>(ids.size()), capacity = prompt + o.tokens;
   const auto device = open_device(config.run, 0);
   Engine engine(*device, {.model = config.model,
@@ -153,12 +144,11 @@ int generate(const GenerateOptions& o) {
     cache.length = 0;  // a document that starts at 0 sees nothing of what the cache still holds
     if (s > 0 && printer.shows_prompt()) printer.finish();  // an empty line between texts
     if (printer.shows_prompt())
-      for (int32_t id : ids)
-        if (id != kEndOfDocument) printer.add(id);
+      for (int32_t id : ids) printer.add(id);
     read(engine, cache, ids, out, logits);
     for (int64_t i = 0; i < o.tokens; ++i) {
       const int64_t id = choose(logits, o, static_cast<uint64_t>(s), static_cast<uint64_t>(i));
-      if (!o.ignore_end && ends(id, source, bytes)) break;
+      if (!o.ignore_end && std::count(text.ends.begin(), text.ends.end(), id) > 0) break;
       printer.add(id);
       if (i + 1 < o.tokens) read(engine, cache, {static_cast<int32_t>(id)}, out, logits);
     }

@@ -22,10 +22,10 @@ std::string token_prefix(const std::string& path) {
   return "";
 }
 
-bool show(const std::string& text, bool verify) {
+bool show(const std::string& text, const std::string& tokenizer, bool verify) {
   const fs::path path(text);
   if (const std::string prefix = token_prefix(text); !prefix.empty()) {
-    inspect_tokens(prefix, verify);
+    inspect_tokens(prefix, tokenizer, verify);
   } else if (path.extension() == ".safetensors" && fs::is_regular_file(path)) {
     inspect_safetensors(text, verify);
   } else if (fs::exists(path / "manifest.json") || fs::exists(path / "COMPLETE")) {
@@ -37,7 +37,7 @@ bool show(const std::string& text, bool verify) {
     inspect_folder(text, verify);
   } else if (fs::is_directory(path)) {
     const auto sets = token_sets_below(text);
-    for (const std::string& one : sets) inspect_tokens(one, verify);
+    for (const std::string& one : sets) inspect_tokens(one, tokenizer, verify);
     return !sets.empty();
   } else {
     return false;
@@ -54,7 +54,7 @@ int inspect(const InspectOptions& o) {
                   "{}: there is no such file or folder, nor a token set {}.idx", o.path, path);
   bool known = false;
   try {
-    known = show(path, o.verify);
+    known = show(path, o.tokenizer, o.verify);
   } catch (const ConfigError& fault) {
     std::fflush(stdout);        // what was found comes before what is wrong
     throw Error(fault.what());  // the path was right: what it holds is not

@@ -5,7 +5,8 @@
 
 namespace ft {
 
-void inspect_tokens(const std::string& prefix, bool verify);
+// The text of a set is shown with `tokenizer`, or where that is empty with the one the set names.
+void inspect_tokens(const std::string& prefix, const std::string& tokenizer, bool verify);
 void inspect_safetensors(const std::string& path, bool verify);
 void inspect_folder(const std::string& hf_folder, bool verify);
 void inspect_checkpoint(const std::string& path, bool verify);

@@ -148,6 +148,10 @@ struct CommandLine {
     c->footer("Example: falcon-train inspect runs/quickstart/checkpoints/step-00000100 --verify");
     c->add_option("PATH", inspect_options.path, "File, folder or prefix")->required();
     c->add_flag("--verify", inspect_options.verify, "Read every byte and check it");
+    c->add_option("--tokenizer", inspect_options.tokenizer,
+                  "tokenizer.json, its folder, or bytes, to show a token set as text. Default: the "
+                  "one that the set names")
+        ->type_name("FILE");
     c->callback([this] { alone([this] { return inspect(inspect_options); }); });
   }
 
@@ -172,6 +176,10 @@ struct CommandLine {
     c->add_option("--prompt", o.prompt, "Text to continue");
     c->add_option("--prompt-ids", o.prompt_ids, "Token ids to continue, comma-separated")
         ->delimiter(',');
+    c->add_option("--tokenizer", o.tokenizer,
+                  "tokenizer.json, its folder, or bytes. Default: what the run, its token set or "
+                  "the model's folder says")
+        ->type_name("FILE");
     c->add_option("--tokens", o.tokens, "Tokens to sample at most")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
@@ -191,7 +199,7 @@ struct CommandLine {
     c->add_flag("--ignore-end", o.ignore_end, "Go on past the end of a document");
     c->add_option("--format", o.format,
                   "text (UTF-8; other bytes show as U+FFFD), bytes as they are, or ids; auto: text "
-                  "where the model reads bytes")
+                  "where the tokenizer is known")
         ->check(CLI::IsMember({"auto", "text", "bytes", "ids"}))
         ->capture_default_str();
     add_sets(c, o.sets);

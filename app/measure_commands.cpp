@@ -78,6 +78,10 @@ void add_evaluate(CLI::App& app, Run& run) {
       ->check(CLI::PositiveNumber)
       ->needs(score)
       ->group("Continuations");
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer.json, its folder, or bytes, for bits per byte and for lines of text. "
+                "Default: what the token set, the run or the model's folder says")
+      ->type_name("FILE");
   add_sets(c, o->sets, "train.precision=bf16");
   c->callback([o, &run] { run = [o](World& world) { return evaluate(world, *o); }; });
 }

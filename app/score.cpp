@@ -2,7 +2,7 @@
 // padded and no request sees another.
 #include "app/engine.h"
 #include "app/evaluate.h"
-#include "app/text.h"
+#include "app/model_text.h"
 #include "core/file.h"
 
 #include <nlohmann/json.hpp>
@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <optional>
+#include <tuple>
 
 namespace ft {
 
@@ -31,8 +33,9 @@ struct Score {
 
 class Reader {
  public:
-  Reader(const std::string& path, const ModelSource& source, int64_t max_length)
-      : path_(path), source_(source), max_length_(max_length), bytes_(reads_bytes(source)) {}
+  Reader(const std::string& path, const ModelSource& source, const ModelText& text,
+         int64_t max_length)
+      : path_(path), source_(source), text_(text), max_length_(max_length) {}
 
   std::vector<Line> read() {
     std::ifstream file(path_);
@@ -52,11 +55,19 @@ class Reader {
     FT_CHECK_CONFIG(object.is_object(), "{}:{}: expected a JSON object", path_, line_);
     Line r;
     if (object.contains("id")) r.id = object["id"];
-    r.tokens = ids(object, "context");
-    const std::vector<int32_t> continuation = ids(object, "continuation");
+    const auto before = text_at(object, "context"), after = text_at(object, "continuation");
+    std::vector<int32_t> continuation;
+    if (before && after) {
+      std::tie(r.tokens, continuation) = pair(*before, *after);
+    } else {
+      r.tokens = before ? text_.tokenizer->encode_prompt(*before) : ids(object, "context_ids");
+      continuation = after ? text_.tokenizer->encode(*after) : ids(object, "continuation_ids");
+    }
     r.continuation = static_cast<int64_t>(continuation.size());
-    FT_CHECK_CONFIG(r.continuation > 0, "{}:{}: the continuation is empty: nothing to score", path_,
-                    line_);
+    FT_CHECK_CONFIG(r.continuation > 0,
+                    "{}:{}: the continuation is empty, or goes into the last token of the context: "
+                    "nothing to score",
+                    path_, line_);
     FT_CHECK_CONFIG(r.continuation <= max_length_,
                     "{}:{}: a continuation of {} tokens does not fit into {}; raise --max-length",
                     path_, line_, r.continuation, max_length_);
@@ -67,49 +78,58 @@ class Reader {
     return r;
   }
 
-  // FIELD as text, or FIELD_ids.
-  std::vector<int32_t> ids(const json& object, const std::string& field) const {
-    const auto text = object.find(field), list = object.find(field + "_ids");
-    FT_CHECK_CONFIG((text == object.end()) != (list == object.end()),
+  // FIELD, where the line has it rather than FIELD_ids.
+  std::optional<std::string> text_at(const json& object, const std::string& field) const {
+    const auto text = object.find(field);
+    FT_CHECK_CONFIG((text == object.end()) == object.contains(field + "_ids"),
                     "{}:{}: expected either \"{}\" or \"{}_ids\"", path_, line_, field, field);
-    if (text != object.end()) {
-      FT_CHECK_CONFIG(text->is_string(), "{}:{}: \"{}\" must be text, not {}", path_, line_, field,
-                      text->type_name());
-      FT_CHECK_CONFIG(bytes_,
-                      "{}:{}: text is read with the built-in byte tokenizer, and this model has "
-                      "another (vocabulary {}): give \"{}_ids\"",
-                      path_, line_, source_.model.vocab_size, field);
-      return byte_ids(text->get_ref<const std::string&>());
-    }
+    if (text == object.end()) return std::nullopt;
+    FT_CHECK_CONFIG(text->is_string(), "{}:{}: \"{}\" must be text, not {}", path_, line_, field,
+                    text->type_name());
+    text_.require(fmt::format("{}:{}: text", path_, line_),
+                  fmt::format("name it with --tokenizer, or give \"{}_ids\"", field));
+    return text->get<std::string>();
+  }
+
+  std::vector<int32_t> ids(const json& object, const std::string& field) const {
     const auto fits = [&](const json& id) {
       return id.is_number_integer() && id.get<int64_t>() >= 0 &&
              id.get<int64_t>() < source_.model.vocab_size;
     };
-    FT_CHECK_CONFIG(list->is_array() && std::all_of(list->begin(), list->end(), fits),
-                    "{}:{}: \"{}_ids\" must be a list of whole numbers from 0 to below the "
+    const json& list = object[field];
+    FT_CHECK_CONFIG(list.is_array() && std::all_of(list.begin(), list.end(), fits),
+                    "{}:{}: \"{}\" must be a list of whole numbers from 0 to below the "
                     "vocabulary of {}",
                     path_, line_, field, source_.model.vocab_size);
-    return list->get<std::vector<int32_t>>();
+    return list.get<std::vector<int32_t>>();
+  }
+
+  // Context and continuation as evaluation harnesses encode them, see app/evaluate.h.
+  std::pair<std::vector<int32_t>, std::vector<int32_t>> pair(std::string context,
+                                                             std::string continuation) const {
+    const size_t spaces = trailing_space(context);
+    continuation.insert(0, context, context.size() - spaces, spaces);
+    context.resize(context.size() - spaces);
+    std::vector<int32_t> before = text_.tokenizer->encode_prompt(context),
+                         after = text_.tokenizer->encode_prompt(context + continuation);
+    after.erase(after.begin(), after.begin() + static_cast<int64_t>(
+                                                   std::min(before.size(), after.size())));
+    return {before, after};
   }
 
   // What stands before a text without context.
   int32_t prefix() const {
-    if (bytes_) return kEndOfDocument;
-    std::vector<int64_t> candidates = source_.model.eos_token_id;
-    if (source_.model.bos_token_id)
-      candidates.insert(candidates.begin(), *source_.model.bos_token_id);
-    for (int64_t id : candidates)
-      if (id >= 0 && id < source_.model.vocab_size) return static_cast<int32_t>(id);
-    throw ConfigError(fmt::format(
-        "{}:{}: the context is empty, and the model's configuration has no bos_token_id to stand "
-        "before the continuation; give one token of context",
-        path_, line_));
+    FT_CHECK_CONFIG(text_.start,
+                    "{}:{}: the context is empty, and the model's configuration has no "
+                    "bos_token_id to stand before the continuation; give one token of context",
+                    path_, line_);
+    return *text_.start;
   }
 
   std::string path_;
   const ModelSource& source_;
+  const ModelText& text_;
   int64_t max_length_, line_ = 0;
-  bool bytes_;
 };
 
 // Runs of requests [begin, end) that share a row of at most `capacity` tokens, in order.
@@ -224,7 +244,8 @@ int score(World& world, const EvaluateOptions& o) {
   const Config config = probe_config(source.model, o.sets);
   world.set_timeout(config.run.timeout);
   const int64_t max_length = o.max_length > 0 ? o.max_length : source.model.max_position_embeddings;
-  const std::vector<Line> requests = Reader(o.score, source, max_length).read();
+  const ModelText text = text_of(source, o.model, o.tokenizer);
+  const std::vector<Line> requests = Reader(o.score, source, text, max_length).read();
   int64_t longest = 1, total = 0;
   for (const Line& r : requests) longest = std::max(longest, r.inputs()), total += r.inputs();
   const int64_t capacity = std::max(longest, std::min(total, kTokensAtOnce));

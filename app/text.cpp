@@ -1,5 +1,10 @@
 #include "app/text.h"
 
+#include "app/regex.h"
+
+#include <algorithm>
+#include <utility>
+
 namespace ft {
 
 namespace {
@@ -23,18 +28,47 @@ bool may_follow(uint8_t first, uint8_t byte) {
   return byte >= 0x80 && byte <= 0xBF;
 }
 
+// A byte is its own id.
+class Bytes : public Tokenizer {
+ public:
+  Bytes() {
+    for (int b = 0; b < kEndOfDocument; ++b) all_ += static_cast<char>(b);
+  }
+  std::string name() const override { return "bytes"; }
+  int64_t vocab_size() const override { return kEndOfDocument + 1; }
+  std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int32_t> ids;
+    for (char c : text) ids.push_back(static_cast<uint8_t>(c));
+    return ids;
+  }
+  const std::vector<int32_t>& prefix() const override { return none_; }
+  std::string_view token(int64_t id) const override {
+    if (id == kEndOfDocument) return "<end>";
+    return special(id) ? "" : std::string_view(all_).substr(static_cast<size_t>(id), 1);
+  }
+  bool special(int64_t id) const override { return id < 0 || id >= kEndOfDocument; }
+
+ private:
+  std::string all_;
+  std::vector<int32_t> none_;
+};
+
+bool is_space(std::string_view character) {
+  static const Regex space("\\s");
+  return space.within(character);
+}
+
 }  // namespace
 
-bool reads_bytes(const ModelSource& source) {
-  return source.tokenizer == "bytes" ||
-         (source.tokenizer.empty() && source.model.vocab_size == kEndOfDocument + 1);
-}
-
-std::vector<int32_t> byte_ids(std::string_view text) {
-  std::vector<int32_t> ids;
-  for (char c : text) ids.push_back(static_cast<uint8_t>(c));
+std::vector<int32_t> Tokenizer::encode_prompt(std::string_view text) const {
+  std::vector<int32_t> ids = encode(text);
+  const auto& before = prefix();
+  if (ids.size() < before.size() || !std::equal(before.begin(), before.end(), ids.begin()))
+    ids.insert(ids.begin(), before.begin(), before.end());
   return ids;
 }
+
+std::unique_ptr<Tokenizer> byte_tokenizer() { return std::make_unique<Bytes>(); }
 
 std::string Utf8Stream::add(uint8_t byte) {
   if (missing_ > 0) {
@@ -60,6 +94,39 @@ std::string Utf8Stream::finish() {
   pending_.clear();
   missing_ = 0;
   return kReplacement;
+}
+
+std::string valid_utf8(std::string_view bytes) {
+  Utf8Stream stream;
+  std::string text;
+  for (char c : bytes) text += stream.add(static_cast<uint8_t>(c));
+  return text + stream.finish();
+}
+
+size_t character_bytes(char first) {
+  return static_cast<size_t>(1 + std::max(0, following(static_cast<uint8_t>(first))));
+}
+
+std::string_view last_character(std::string_view text) {
+  size_t at = text.size();
+  while (at > 0 && (static_cast<uint8_t>(text[--at]) & 0xC0) == 0x80) continue;
+  return text.substr(at);
+}
+
+size_t leading_space(std::string_view text) {
+  size_t n = 0;
+  while (n < text.size() && is_space(text.substr(n, character_bytes(text[n]))))
+    n += character_bytes(text[n]);
+  return n;
+}
+
+size_t trailing_space(std::string_view text) {
+  size_t n = 0;
+  for (std::string_view last; n < text.size(); n += last.size()) {
+    last = last_character(text.substr(0, text.size() - n));
+    if (!is_space(last)) break;
+  }
+  return n;
 }
 
 }  // namespace ft

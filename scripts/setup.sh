@@ -12,7 +12,8 @@ set -euo pipefail
 if [[ ${FT_SKIP_SETUP:-0} == 1 ]]; then exit 0; fi
 
 wanted=(g++ cmake ninja-build ccache pkg-config libopenmpi-dev openmpi-bin libyaml-cpp-dev libspdlog-dev
-        libfmt-dev libcli11-dev nlohmann-json3-dev catch2 libxxhash-dev zlib1g-dev libzstd-dev libsimdjson-dev)
+        libfmt-dev libcli11-dev nlohmann-json3-dev catch2 libxxhash-dev zlib1g-dev libzstd-dev libsimdjson-dev
+        libpcre2-dev libutf8proc-dev)
 case ${1:-} in
   "") ;;
   --with-text) wanted+=(perl-doc) ;;

@@ -118,6 +118,8 @@ TEST_CASE("evaluate: bits per byte of other tokenizers come from PREFIX.json, or
     fs::copy_file(workspace() + "/set" + end, prefix + end, fs::copy_options::overwrite_existing);
   fs::remove(prefix + ".json");
   const std::string what = byte_run() + " --sequences 4 --data " + prefix;
+  CHECK(!evaluated(what)["sets"][0]["bits_per_byte"].is_null());  // the model's tokenizer
+  write_text(prefix + ".json", R"({"tokenizer": "t.json"})");
   CHECK(evaluated(what)["sets"][0]["bits_per_byte"].is_null());
   write_text(prefix + ".json", R"({"tokenizer": "t.json", "tokens": 100, "bytes": 450})");
   const json set = evaluated(what)["sets"][0];

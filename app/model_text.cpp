@@ -1,0 +1,91 @@
+#include "app/model_text.h"
+
+#include "app/tokenizer_json.h"
+#include "core/check.h"
+#include "data/set_info.h"
+
+#include <filesystem>
+
+namespace ft {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::optional<SetInfo> info_of_run(const ModelSource& source) {
+  if (source.data.train.empty()) return std::nullopt;
+  return read_set_info(source.data.train[0].path);
+}
+
+// Null where nothing says which one it is.
+std::unique_ptr<Tokenizer> find(const ModelSource& source, const std::string& path,
+                                const std::optional<SetInfo>& info) {
+  if (!source.tokenizer.empty()) return open_tokenizer(source.tokenizer);
+  std::vector<std::string> folders{path};
+  if (source.checkpoint) folders.push_back(source.checkpoint->path());
+  for (const std::string& folder : folders)
+    if (fs::exists(fs::path(folder) / "tokenizer.json")) return open_tokenizer(folder);
+  if (info && !info->tokenizer.empty())
+    return tokenizer_of_set(source.data.train[0].path, info->tokenizer);
+  return source.model.vocab_size == kEndOfDocument + 1 ? byte_tokenizer() : nullptr;
+}
+
+void check_fits(const Tokenizer& tokenizer, const ModelSource& source) {
+  FT_CHECK_CONFIG(tokenizer.vocab_size() <= source.model.vocab_size,
+                  "tokenizer {}: its ids go up to {}, the model's vocabulary is {}: it belongs to "
+                  "another model",
+                  tokenizer.name(), tokenizer.vocab_size() - 1, source.model.vocab_size);
+}
+
+void set_ends(ModelText& text, const ModelSource& source, const std::optional<SetInfo>& info) {
+  const auto fits = [&](int64_t id) { return id >= 0 && id < source.model.vocab_size; };
+  text.ends = source.model.eos_token_id;
+  std::vector<int64_t> starts = text.ends;
+  if (source.model.bos_token_id) starts.insert(starts.begin(), *source.model.bos_token_id);
+  const bool bytes = text.tokenizer && text.tokenizer->name() == "bytes";
+  const int64_t end = bytes ? kEndOfDocument : info ? info->end_of_document : -1;
+  if (fits(end)) text.ends = starts = {end};  // what the documents of training had
+  for (const int64_t id : starts)
+    if (fits(id) && !text.start) text.start = static_cast<int32_t>(id);
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name) {
+  return name == "bytes" ? byte_tokenizer() : read_tokenizer_json(name);
+}
+
+std::unique_ptr<Tokenizer> tokenizer_of_set(const std::string& prefix, const std::string& name) {
+  const fs::path beside = fs::path(prefix).parent_path() / name;
+  const bool moved = name != "bytes" && !fs::exists(name) && fs::exists(beside);
+  return open_tokenizer(moved ? beside.string() : name);
+}
+
+const Tokenizer& ModelText::require(const std::string& user, const std::string& otherwise) const {
+  FT_CHECK_CONFIG(tokenizer, "{} needs the model's tokenizer: {}; {}", user, why, otherwise);
+  return *tokenizer;
+}
+
+ModelText text_of(const ModelSource& source, const std::string& path, const std::string& option) {
+  ModelText text;
+  std::optional<SetInfo> info;
+  if (!option.empty()) {
+    text.tokenizer = open_tokenizer(option);
+    check_fits(*text.tokenizer, source);
+  }
+  try {
+    info = info_of_run(source);
+    auto found = text.tokenizer ? nullptr : find(source, path, info);
+    if (found) {
+      check_fits(*found, source);
+      text.tokenizer = std::move(found);
+    }
+    text.why = fmt::format("{} neither holds a tokenizer.json nor names one", path);
+  } catch (const Error& error) {  // token ids can be given all the same
+    text.why = error.what();
+  }
+  set_ends(text, source, info);
+  return text;
+}
+
+}  // namespace ft
