@@ -45,7 +45,8 @@ template <class V>
 void describe(V& v, DataSource& c) {
   v("name", c.name, "name; its order depends on it. Default: the path");
   v("path", c.path,
-    "prefix of the token set: PATH.bin and PATH.idx. Of train also a folder or pattern (data/web/*): "
+    "prefix of the token set: PATH.bin and PATH.idx. Of train also a folder or pattern "
+    "(data/web/*): "
     "each set there, the weight shared by tokens");
   v("weight", c.weight, "share of the samples, relative to the other sources", kNotNegative);
 }

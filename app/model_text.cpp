@@ -1,6 +1,6 @@
 #include "app/model_text.h"
 
-#include "app/tokenizer_json.h"
+#include "data/text/tokenizer_json.h"
 #include "core/check.h"
 #include "data/set_info.h"
 

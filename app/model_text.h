@@ -2,7 +2,7 @@
 #pragma once
 
 #include "app/engine.h"
-#include "app/text.h"
+#include "data/text/tokenizer.h"
 
 #include <memory>
 #include <optional>

@@ -112,8 +112,8 @@ class Reader {
     context.resize(context.size() - spaces);
     std::vector<int32_t> before = text_.tokenizer->encode_prompt(context),
                          after = text_.tokenizer->encode_prompt(context + continuation);
-    after.erase(after.begin(), after.begin() + static_cast<int64_t>(
-                                                   std::min(before.size(), after.size())));
+    after.erase(after.begin(),
+                after.begin() + static_cast<int64_t>(std::min(before.size(), after.size())));
     return {before, after};
   }
 

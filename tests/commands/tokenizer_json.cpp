@@ -1,5 +1,5 @@
 // Text through a tokenizer.json in the commands: the same as with the ids that it stands for.
-#include "app/tokenizer_json.h"
+#include "data/text/tokenizer_json.h"
 #include "tests/catch.h"
 #include "tests/commands/command.h"
 

@@ -1,5 +1,5 @@
 // Ids and texts are those of the Hugging Face library; what we cannot do is refused by name.
-#include "app/tokenizer_json.h"
+#include "data/text/tokenizer_json.h"
 #include "core/check.h"
 #include "core/file.h"
 #include "tests/catch.h"

@@ -1,8 +1,8 @@
 // How a tokenizer.json cuts text into the pieces that byte-pair encoding never merges across.
 #pragma once
 
-#include "app/json_part.h"
-#include "app/regex.h"
+#include "data/text/json_part.h"
+#include "data/text/regex.h"
 
 #include <optional>
 #include <string>

@@ -1,4 +1,4 @@
-#include "app/json_part.h"
+#include "data/text/json_part.h"
 
 #include <algorithm>
 #include <string_view>

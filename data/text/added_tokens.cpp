@@ -1,7 +1,7 @@
-#include "app/added_tokens.h"
+#include "data/text/added_tokens.h"
 
-#include "app/regex.h"
-#include "app/text.h"
+#include "data/text/regex.h"
+#include "data/text/tokenizer.h"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
-#include "app/pre_tokenizer.h"
+#include "data/text/pre_tokenizer.h"
 
-#include "app/text.h"
+#include "data/text/tokenizer.h"
 #include "core/check.h"
 
 #include <algorithm>

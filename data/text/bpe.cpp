@@ -1,6 +1,6 @@
-#include "app/bpe.h"
+#include "data/text/bpe.h"
 
-#include "app/text.h"
+#include "data/text/tokenizer.h"
 
 #include <queue>
 #include <tuple>

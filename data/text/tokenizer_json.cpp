@@ -1,8 +1,8 @@
-#include "app/tokenizer_json.h"
+#include "data/text/tokenizer_json.h"
 
-#include "app/added_tokens.h"
-#include "app/bpe.h"
-#include "app/pre_tokenizer.h"
+#include "data/text/added_tokens.h"
+#include "data/text/bpe.h"
+#include "data/text/pre_tokenizer.h"
 #include "core/check.h"
 #include "core/file.h"
 

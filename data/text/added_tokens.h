@@ -1,8 +1,8 @@
 // Tokens of a tokenizer.json that are found in the text before anything else is done to it.
 #pragma once
 
-#include "app/bpe.h"
-#include "app/json_part.h"
+#include "data/text/bpe.h"
+#include "data/text/json_part.h"
 
 #include <array>
 #include <functional>

@@ -1,7 +1,7 @@
 // Byte-pair encoding: a vocabulary of strings and ranked merges of two of them into a third.
 #pragma once
 
-#include "app/json_part.h"
+#include "data/text/json_part.h"
 
 #include <cstdint>
 #include <string>

@@ -1,9 +1,10 @@
 // A Hugging Face tokenizer.json: byte-level BPE of the kinds that GPT-2, Llama 3, Qwen and Falcon
 // use. Ids and text are those of the Hugging Face `tokenizers` library, but for characters that one
-// of the two does not know: see app/regex.h, and its NFC leaves marks newer than Unicode 9 alone.
+// of the two does not know: see data/text/regex.h, and its NFC leaves marks newer than Unicode 9
+// alone.
 #pragma once
 
-#include "app/text.h"
+#include "data/text/tokenizer.h"
 
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-#include "app/regex_syntax.h"
+#include "data/text/regex_syntax.h"
 
 #include "core/check.h"
 

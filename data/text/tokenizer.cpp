@@ -1,6 +1,6 @@
-#include "app/text.h"
+#include "data/text/tokenizer.h"
 
-#include "app/regex.h"
+#include "data/text/regex.h"
 
 #include <algorithm>
 #include <utility>

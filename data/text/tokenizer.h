@@ -1,5 +1,5 @@
 // Text and tokens, as the commands that take and show text use them: the built-in tokenizer (one
-// token a byte) or a Hugging Face tokenizer.json (app/tokenizer_json.h).
+// token a byte) or a Hugging Face tokenizer.json (data/text/tokenizer_json.h).
 #pragma once
 
 #include <cstdint>

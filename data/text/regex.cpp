@@ -1,7 +1,7 @@
-#include "app/regex.h"
+#include "data/text/regex.h"
 
-#include "app/regex_syntax.h"
-#include "app/text.h"
+#include "data/text/regex_syntax.h"
+#include "data/text/tokenizer.h"
 #include "core/check.h"
 
 #include <pcre2.h>
