@@ -217,6 +217,18 @@ void check_shapes(const ops::Gemm& op, int64_t M, int64_t N, int64_t K) {
 }  // namespace
 
 template <>
+void need(const ops::Gemm& op, WorkspaceNeed& n) {
+  const bool narrow_product = op.a.dtype == Dtype::BF16 && has_bf16();
+  if (!narrow_product && op.y.rows() >= kFewRows) return need_of_panels(op, n);
+  if (!narrow_product && op.a.dtype != Dtype::F32) {
+    main_f32(n, kWideA, op.a.size());
+    main_f32(n, kWideB, op.b.size());
+  }
+  if (narrow_product || op.y.dtype != Dtype::F32) each_f32(n, {kTile}, kTileSize * kTileSize);
+  if (narrow_product || op.residual) each_f32(n, {kRowA}, kTileSize);
+}
+
+template <>
 void run(const ops::Gemm& op, Stream) {
   const int64_t M = op.y.rows(), N = op.y.cols(), K = op.trans_a ? op.a.rows() : op.a.cols();
   check_shapes(op, M, N, K);
