@@ -148,11 +148,11 @@ Config config_of(const BenchOptions& o, const std::string& path) {
   std::vector<std::string> sets = o.sets;
   sets.push_back("train.precision=" + o.precision);
   sets.push_back("train.residual=" + o.precision);
-  Config config = resolve(load_config(path, sets));
+  Config config = load_config(path, sets);
   config.data.sequence_length = o.tokens;
   config.train.micro_batch = 1;
   if (!o.step) keep_one_of_each(config.model);
-  return config;
+  return resolve(config);  // recompute: auto asks what this shape needs, not the file's
 }
 
 std::string ceilings_text(const std::vector<Ceiling>& all, const std::string& precision) {

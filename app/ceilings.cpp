@@ -31,15 +31,20 @@ double best_seconds(double budget, const std::function<void()>& work) {
   return best;
 }
 
+// Operands of the product that is measured.
+ops::Gemm product_of(Memory& memory, Dtype dtype) {
+  const Tensor a = memory.make("a", dtype, {kProduct, kProduct}),
+               b = memory.make("b", dtype, {kProduct, kProduct}),
+               y = memory.make("y", dtype, {kProduct, kProduct});
+  return {.y = y, .a = a, .b = b};
+}
+
 double product_flops(Device& device, Dtype dtype, double seconds) {
   Memory memory(device, false);
   Scratch scratch;
   Ctx c(device, scratch, true);
-  const Tensor a = memory.make("a", dtype, {kProduct, kProduct}),
-               b = memory.make("b", dtype, {kProduct, kProduct}),
-               y = memory.make("y", dtype, {kProduct, kProduct});
-  for (const Tensor& t : {a, b}) c(ops::Fill{.y = t, .value = 0.5});
-  const ops::Gemm product{.y = y, .a = a, .b = b};
+  const ops::Gemm product = product_of(memory, dtype);
+  for (const Tensor& t : {product.a, product.b}) c(ops::Fill{.y = t, .value = 0.5});
   return product.flops() / best_seconds(seconds, [&] { c(product); });
 }
 
@@ -73,6 +78,16 @@ double sgemm_speed(Device& device, Group& all) {
   if (device.kind() != DeviceKind::Cpu) return std::numeric_limits<double>::quiet_NaN();
   all.barrier().wait();
   return all_sum(all, product_flops(device, Dtype::F32, 0.25));
+}
+
+int64_t count_sgemm(Device& device, WorkspaceNeed& workspaces) {
+  if (device.kind() != DeviceKind::Cpu) return 0;
+  Memory memory(device, true);
+  Scratch scratch;
+  Ctx c(device, scratch, false);
+  c(product_of(memory, Dtype::F32));
+  workspaces.add(c.tally.workspaces);
+  return memory.total();
 }
 
 int default_threads() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/device.h"
+#include "core/workspace.h"
 #include "parallel/comm.h"
 
 #include <vector>
@@ -22,6 +23,8 @@ std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds);
 // FLOP/s of fp32 matrix products, the sum over all ranks, who measure at once as they train at
 // once; about half a second. NaN on a device other than a CPU. Collective.
 double sgemm_speed(Device& device, Group& all);
+// Bytes that it takes and gives back; its workspaces, which stay, are added to the others.
+int64_t count_sgemm(Device& device, WorkspaceNeed& workspaces);
 int default_threads();  // of this rank, as run.threads = 0 means
 
 }  // namespace ft

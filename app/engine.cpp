@@ -37,11 +37,24 @@ Engine::Engine(Device& device, const Options& o)
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
   model_.plan(memory_, o.plan);
-  count(o.plan.training);
+  workspaces_.add(count(o.plan.training).workspaces);
+  workspaces_.add(count_update().workspaces);
   const int64_t bytes = scratch_.high_water();
   scratch_.bind(memory_.bytes("scratch", bytes), bytes);
   Ctx c = context();
   model_.prepare(c);
+}
+
+// What comes before and after the passes of a step.
+Tally Engine::count_update() {
+  Ctx c(device_, scratch_, false);
+  model_.prepare(c);
+  store_.refresh_compute(c);
+  if (plan_.training) {
+    store_.gradient_norm(c);
+    store_.step(c, {});
+  }
+  return c.tally;
 }
 
 Tally Engine::count(bool backward) {

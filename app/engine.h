@@ -31,7 +31,7 @@ class Engine {
   Engine(Device& device, const Options& options);
 
   Ctx context() { return Ctx(device_, scratch_, !memory_.is_virtual()); }
-  // FLOPs, bytes and scratch of one pass over the largest micro-batch, counted without running.
+  // FLOPs, bytes, scratch and workspaces of one pass over the largest micro-batch, counted without running.
   Tally count(bool backward);
 
   void load_folder(const std::string& hf_folder);      // Hugging Face safetensors
@@ -44,16 +44,21 @@ class Engine {
 
   Device& device() { return device_; }
   Memory& memory() { return memory_; }
+  // What the ops of the largest pass and of the update take for themselves.
+  const WorkspaceNeed& workspaces() const { return workspaces_; }
   Model& model() { return model_; }
   Store& store() { return store_; }
 
  private:
+  Tally count_update();
+
   Device& device_;
   Memory memory_;
   Scratch scratch_;
   Model model_;
   Store store_;
   ModelPlan plan_;
+  WorkspaceNeed workspaces_;
 };
 
 // Model source of probe, generate, inspect: a Hugging Face folder, a checkpoint, or a run's folder

@@ -1,6 +1,7 @@
 #include "app/fit.h"
 
 #include "app/engine.h"
+#include "app/memory_plan.h"
 #include "app/trainer.h"
 
 #include <unistd.h>
@@ -56,24 +57,26 @@ int64_t machine_memory() {
   return least;
 }
 
-int64_t planned_memory(const Config& config) {
-  const auto device = cpu::open_device(config.run.threads);
-  return Engine(*device, engine_options(config, true)).memory().total();
+int64_t planned_memory(const Config& config, const Ranks& ranks) {
+  const auto device = cpu::open_device(ranks.threads > 0 ? ranks.threads : config.run.threads);
+  Engine engine(*device, engine_options(config, true));
+  return sum_of(memory_of_run(config, engine, ranks.count));
 }
 
-Config resolve(Config config, int64_t memory) {
+Config resolve(Config config, int64_t memory, const Ranks& ranks) {
   auto& t = config.train;
   if (t.residual.empty()) t.residual = t.precision;
   if (t.recompute != "auto" || config.data.sequence_length == 0) return config;
   for (const char* policy : {"none", "selective", "full"}) {
     t.recompute = policy;
-    if (static_cast<double>(planned_memory(config)) <= 0.9 * static_cast<double>(memory)) break;
+    if (static_cast<double>(planned_memory(config, ranks)) <= 0.9 * static_cast<double>(memory))
+      break;
   }
   return config;
 }
 
-std::string fit_problem(const Config& config, int64_t memory) {
-  const int64_t needed = planned_memory(config);
+std::string fit_problem(const Config& config, int64_t memory, const Ranks& ranks) {
+  const int64_t needed = planned_memory(config, ranks);
   if (needed <= memory) return "";
   std::string text = fmt::format(
       "the run needs {:.1f} GiB a rank; {:.1f} GiB are there: {:.1f} GiB too little.\nWhat would "
@@ -88,12 +91,12 @@ std::string fit_problem(const Config& config, int64_t memory) {
   for (const Remedy& remedy : remedies()) {
     Config one = config;
     if (!remedy.apply(one)) continue;
-    const int64_t then = planned_memory(one);
+    const int64_t then = planned_memory(one, ranks);
     if (then >= needed) continue;
     line(remedy.words, then);
     remedy.apply(all), ++changes;
   }
-  const int64_t then = planned_memory(all);
+  const int64_t then = planned_memory(all, ranks);
   if (changes > 1) line("all of these", then);
   if (then > memory)
     text +=

@@ -11,14 +11,22 @@ namespace ft {
 // Bytes this machine has for processes: its memory, or less where a control group limits it.
 int64_t machine_memory();
 
-// "auto" settings decided from the configuration and `memory` (bytes a rank may take), both equal
-// on all ranks. recompute: auto becomes the first of none, selective, full whose plan stays below
-// nine tenths of it; the rest is for the process itself. Where none does, full.
-Config resolve(Config config, int64_t memory = machine_memory());
+// A run's ranks and the threads of each; 0 threads: what run.threads means in this process.
+struct Ranks {
+  int count = 1;
+  int threads = 0;
+};
 
-int64_t planned_memory(const Config& resolved);  // bytes of a rank
+// Bytes of a rank, without the process itself, whose size differs from process to process: what
+// follows decides by this alone. Leaves the process with the threads of `ranks`.
+int64_t planned_memory(const Config& resolved, const Ranks& ranks = {});
+
+// "auto" settings decided from the configuration, `memory` (bytes a rank may take) and `ranks`, all
+// equal on all ranks. recompute: auto becomes the first of none, selective, full whose plan stays
+// below nine tenths of it; the rest is for the process itself. Where none does, full.
+Config resolve(Config config, int64_t memory = machine_memory(), const Ranks& ranks = {});
 
 // Empty where the plan fits; else by how much it does not and which settings would help.
-std::string fit_problem(const Config& resolved, int64_t memory);
+std::string fit_problem(const Config& resolved, int64_t memory, const Ranks& ranks = {});
 
 }  // namespace ft

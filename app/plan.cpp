@@ -1,6 +1,7 @@
 // plan: the run, counted without being run.
 #include "app/commands.h"
 #include "app/fit.h"
+#include "app/memory_plan.h"
 #include "app/plan_text.h"
 #include "app/recipe.h"
 #include "app/trainer.h"
@@ -83,12 +84,14 @@ std::string layout_text(const Config& config, int ranks) {
       config.train.recompute);
 }
 
-std::string memory_text(Engine& engine) {
-  std::string text = "memory per rank (MiB):";
-  for (const auto& [segment, bytes] : engine.memory().ledger())
-    text += fmt::format("\n  {:<30}{:>12.1f}", segment, static_cast<double>(bytes) / 1048576);
-  return text + fmt::format("\n  {:<30}{:>12.1f}", "total",
-                            static_cast<double>(engine.memory().total()) / 1048576);
+std::string memory_text(const MemoryLines& lines) {
+  std::string text = "memory per rank (MiB, the peak that is resident):";
+  const auto line = [&](const std::string& name, int64_t bytes) {
+    text += fmt::format("\n  {:<30}{:>12.1f}", name, static_cast<double>(bytes) / 1048576);
+  };
+  for (const auto& [name, bytes] : lines) line(name, bytes);
+  line("total", sum_of(lines));
+  return text;
 }
 
 }  // namespace
@@ -99,16 +102,16 @@ std::string start_text(const Config& config, Engine& engine, int ranks) {
          layout_text(config, ranks) + "\n" +
          fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
                      ranks > 1 ? 2 * gradients * (ranks - 1) / ranks / 1048576 : 0.0) +
-         memory_text(engine);
+         memory_text(memory_of_rank(config, engine, ranks));
 }
 
-std::string plan_text(const Config& config, int ranks) {
-  const auto device = cpu::open_device(config.run.threads);
+std::string plan_text(const Config& config, const Ranks& ranks) {
+  const auto device = cpu::open_device(ranks.threads > 0 ? ranks.threads : config.run.threads);
   Engine engine(*device, engine_options(config, true));
   with_place(config.source, [&] {
     engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
-  return start_text(config, engine, ranks) + "\n" + classes_text(engine.store());
+  return start_text(config, engine, ranks.count) + "\n" + classes_text(engine.store());
 }
 
 namespace {
@@ -136,19 +139,21 @@ int plan(const PlanOptions& options) {
                   "data.sequence_length must be given to plan a run");
   FT_CHECK_CONFIG(!options.schedule || read.train.tokens > 0,
                   "train.tokens must be given to show the schedule of a run");
-  const int ranks = std::max(1, options.world);
+  // Whoever started this process, the ranks are those of --world, on this machine.
+  const int world = std::max(1, options.world);
+  const Ranks ranks{.count = world, .threads = cpu::threads_of_rank(read.run.threads, world)};
   const int64_t memory =
-      options.memory > 0 ? static_cast<int64_t>(options.memory * kGiB) : machine_memory() / ranks;
-  const Config config = resolve(read, memory);
+      options.memory > 0 ? static_cast<int64_t>(options.memory * kGiB) : machine_memory() / world;
+  const Config config = resolve(read, memory, ranks);
   for (const std::string& note : config.notes) log_info("note: {}", note);
   log_info("{}", plan_text(config, ranks));
   if (options.schedule) log_info("{}", schedule_text(config));
-  const std::string problem = fit_problem(config, memory);
+  const std::string problem = fit_problem(config, memory, ranks);
   if (problem.empty()) return 0;
   FT_CHECK_CONFIG(options.memory == 0, "{}", problem);
   // The machine that plans need not be the one that trains: said, not refused.
-  log_warn("on this machine, with {} rank{}, {}\n(--memory GIB plans for another machine.)", ranks,
-           ranks == 1 ? "" : "s", problem);
+  log_warn("on this machine, with {} rank{}, {}\n(--memory GIB plans for another machine.)", world,
+           world == 1 ? "" : "s", problem);
   return 0;
 }
 

@@ -1,16 +1,10 @@
 #include "app/step_watch.h"
 
-#include <sys/resource.h>
+#include "app/memory_plan.h"
 
 #include <cmath>
 
 namespace ft {
-
-int64_t peak_resident_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<int64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
-}
 
 StepWatch::StepWatch(Engine& engine, std::vector<std::string> sources, int64_t norms_every)
     : engine_(engine),

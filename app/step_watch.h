@@ -38,6 +38,4 @@ class StepWatch {
   std::vector<float> losses_;  // host copy of a micro-batch's
 };
 
-int64_t peak_resident_bytes();  // largest resident memory of this process so far
-
 }  // namespace ft

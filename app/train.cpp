@@ -24,14 +24,15 @@ constexpr int kSavedOnSignal = 75;
 
 class Loop {
  public:
-  Loop(World& world, const Config& config, const std::optional<std::string>& from)
+  // sgemm: FLOP/s of all ranks, the yardstick of MFU.
+  Loop(World& world, const Config& config, const std::optional<std::string>& from, double sgemm)
       : world_(world),
         config_(config),
         path_(config.run.directory + "/" + config.run.name),
         checkpoints_(path_ + "/checkpoints"),
-        trainer_(world, config) {
+        trainer_(world, config),
+        sgemm_(sgemm) {
     trainer_.start(from);
-    if (config.log.mfu) sgemm_ = sgemm_speed(trainer_.engine().device(), world.all());
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
         3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
@@ -167,10 +168,10 @@ class Loop {
   Config config_;
   std::string path_, checkpoints_;
   Trainer trainer_;
+  double sgemm_;
   std::optional<RunFolder> folder_;
   Pace pace_;
   Progress progress_;
-  double sgemm_ = kUnknown;  // FLOP/s of all ranks, the yardstick of MFU
   double flops_per_token_ = 0;
   int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
@@ -189,18 +190,25 @@ int train(World& world, const TrainOptions& options) {
   world.set_timeout(config.run.timeout);
   // The smallest share of any rank, so that all decide alike.
   const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
-  config = resolve(config, memory);
-  const std::string problem = fit_problem(config, memory);
+  const int threads = cpu::threads_of_rank(config.run.threads);
+  const Ranks ranks{.count = world.all().size(),
+                    .threads = static_cast<int>(all_max(world.all(), int64_t{threads}))};
+  config = resolve(config, memory, ranks);
+  const std::string problem = fit_problem(config, memory, ranks);
   FT_CHECK_CONFIG(problem.empty(), "{}", problem);
   if (options.dry_run) {
-    if (world.all().rank() == 0) log_info("{}", plan_text(config, world.all().size()));
+    if (world.all().rank() == 0) log_info("{}", plan_text(config, ranks));
     return 0;
   }
   for (const std::string& note : config.notes)
     if (world.all().rank() == 0) log_info("note: {}", note);
   const RunStart start(world, config.run.directory + "/" + config.run.name, options.resume);
-  std::optional<Loop> loop;  // its only collective comes before all that can fail on one rank
-  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint()); });
+  // Before the run takes its memory: what the measurement takes is given back.
+  const double sgemm =
+      config.log.mfu ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
+                     : kUnknown;
+  std::optional<Loop> loop;
+  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), sgemm); });
   return loop->run();
 }
 

@@ -1,5 +1,6 @@
 #include "app/trainer.h"
 
+#include "app/memory_plan.h"
 #include "app/run_start.h"
 #include "core/log.h"
 #include "core/observe.h"
@@ -35,6 +36,7 @@ Trainer::Trainer(World& world, const Config& config)
       poison_(Poison::from_environment()) {
   recipe_ = recipe_of(config);
   steps_ = steps_left(recipe_, 0);
+  planned_memory_ = sum_of(memory_of_rank(config, engine_, world.all().size()));
   with_place(config.source, [&] {
     engine_.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
@@ -153,7 +155,7 @@ StepRecord Trainer::step() {
   r.batch = now.batch, r.weight_decay = config_.optimizer.weight_decay * now.weight_decay_factor;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   r.tokens_per_second = static_cast<double>(batch.tokens) / r.seconds;
-  r.memory = engine_.memory().total(), r.memory_total = device_->memory_total();
+  r.memory = planned_memory_, r.memory_total = device_->memory_total();
   return r;
 }
 

@@ -57,6 +57,7 @@ class Trainer {
   Poison poison_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
+  int64_t planned_memory_ = 0;
   int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these
 };
 

@@ -34,7 +34,9 @@ struct Tally {
   int64_t ops = 0;
   double flops = 0;
   double bytes = 0;
-  std::map<std::string, double> flops_by_op;  // of a counting pass only
+  // Of a counting pass only:
+  std::map<std::string, double> flops_by_op;
+  WorkspaceNeed workspaces;
 };
 
 class Ctx {
@@ -57,8 +59,7 @@ class Ctx {
     ++tally.ops;
     tally.flops += op.flops();
     tally.bytes += bytes_of(op);
-    if (!execute_) tally.flops_by_op[Op::kName] += op.flops();
-    if (!execute_) return;
+    if (!execute_) return count(op);
     if (observer) observer->before(where, Op::kName);
     if constexpr (kBuiltWithCuda) {
       if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
@@ -94,6 +95,11 @@ class Ctx {
     FT_CHECK(any == all, "op {}: some of its outputs survive until backward and some do not",
              Op::kName);
     return all;
+  }
+  template <class Op>
+  void count(const Op& op) {
+    tally.flops_by_op[Op::kName] += op.flops();
+    if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
   }
   template <class Op>
   static double bytes_of(const Op& op) {

@@ -36,6 +36,8 @@ class Device {
 namespace cpu {
 // threads 0 = all cores this process may use, divided by the ranks of the node.
 std::unique_ptr<Device> open_device(int threads);
+// What `threads` means to a rank of a node with so many (0: as the launcher says).
+int threads_of_rank(int threads, int node_ranks = 0);
 std::string matrix_library();  // name and version of what computes matrix products
 }  // namespace cpu
 namespace cuda {

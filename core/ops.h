@@ -18,6 +18,7 @@
 
 #include "core/device.h"
 #include "core/tensor.h"
+#include "core/workspace.h"
 
 #include <array>
 #include <limits>
@@ -519,6 +520,10 @@ namespace ft {
 namespace cpu {
 template <class Op>
 void run(const Op& op, Stream stream);
+// The workspaces that run() will take for arguments of these shapes, on as many threads as OpenMP
+// uses now. Reads no data.
+template <class Op>
+void need(const Op& op, WorkspaceNeed& n);
 }
 namespace cuda {
 template <class Op>

@@ -12,9 +12,12 @@ namespace {
 // exp(score_j - high).
 struct Gathered {
   float *q, *o, *p, *high, *sum;
+  static int64_t floats(const AttentionSizes& s) {
+    return 2 * s.tile() + kTileRows * kTileStride + 2 * kTileRows;
+  }
   explicit Gathered(const AttentionSizes& s) {
     const int64_t scores = kTileRows * kTileStride;
-    q = workspace_f32(kTile, 2 * s.tile() + scores + 2 * kTileRows);
+    q = workspace_f32(kTile, floats(s));
     o = q + s.tile(), p = o + s.tile(), high = p + scores, sum = high + kTileRows;
     std::fill_n(o, s.tile(), 0.0f);
     std::fill_n(high, kTileRows, -std::numeric_limits<float>::infinity());
@@ -52,6 +55,15 @@ void meet(Gathered& t, const AttentionSizes& s, const Reach& r, const float* kt,
 }
 
 }  // namespace
+
+template <>
+void need(const ops::Attention& op, WorkspaceNeed& n) {
+  const AttentionSizes s(op);
+  const int64_t key_tiles = s.B * s.kv_heads * s.key_tiles;
+  main_f32(n, kWideA, key_tiles * s.transposed_tile());
+  main_f32(n, kWideB, key_tiles * s.tile());
+  each_f32(n, {kTile}, std::max(s.tile(), Gathered::floats(s)));
+}
 
 template <>
 void run(const ops::Attention& op, Stream) {

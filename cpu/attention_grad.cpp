@@ -13,9 +13,12 @@ namespace {
 // Keys and values of all key heads, for every task to read.
 struct Keys {
   float *k, *kt, *vt;
+  static int64_t floats(const AttentionSizes& s) {
+    return s.B * s.kv_heads * s.key_tiles * (s.tile() + 2 * s.transposed_tile());
+  }
   Keys(const ops::AttentionGrad& op, const AttentionSizes& s) {
     const int64_t tiles = s.B * s.kv_heads * s.key_tiles;
-    k = workspace_f32(kWideA, tiles * (s.tile() + 2 * s.transposed_tile()));
+    k = workspace_f32(kWideA, floats(s));
     kt = k + tiles * s.tile(), vt = kt + tiles * s.transposed_tile();
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < tiles; ++t) {
@@ -116,6 +119,14 @@ void add_heads(const AttentionSizes& s, float* parts, int64_t part, const Tensor
 }
 
 }  // namespace
+
+template <>
+void need(const ops::AttentionGrad& op, WorkspaceNeed& n) {
+  const AttentionSizes s(op);
+  main_f32(n, kWideA, Keys::floats(s));
+  main_f32(n, kWideB, 2 * s.B * s.heads * s.key_tiles * s.tile());
+  each_f32(n, {kTile}, std::max(s.tile(), Head::floats(s)));
+}
 
 template <>
 void run(const ops::AttentionGrad& op, Stream) {

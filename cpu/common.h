@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 namespace ft::cpu {
 
@@ -19,6 +20,14 @@ inline float* workspace_f32(int slot, int64_t count) {
   return static_cast<float*>(workspace(slot, static_cast<size_t>(count) * sizeof(float)));
 }
 int64_t workspace_growths();
+int64_t workspace_bytes();  // of all threads, now
+// Of a plan: floats in slots of the thread that runs an op, or of each thread that works on it.
+inline void main_f32(WorkspaceNeed& n, int slot, int64_t count) {
+  n.main(slot, count * static_cast<int64_t>(sizeof(float)));
+}
+inline void each_f32(WorkspaceNeed& n, std::initializer_list<int> slots, int64_t count) {
+  for (int slot : slots) n.each(slot, count * static_cast<int64_t>(sizeof(float)));
+}
 
 inline float to_float(float x) { return x; }
 inline float to_float(bf16 x) { return static_cast<float>(x); }

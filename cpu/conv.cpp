@@ -98,12 +98,15 @@ void lagged_rows(const Plan& s, const float* inputs, int64_t sequence, int64_t b
 struct Scratch {
   float *inputs, *dpre, *none, *line;
   const float** rows;
+  static int64_t height(int64_t k) { return kReduceBlock + 2 * k; }
+  static int64_t floats(int64_t k) { return (2 * height(k) + 2) * kStrip; }
+  static int64_t pointers(int64_t k) { return k * static_cast<int64_t>(sizeof(float*)); }
   explicit Scratch(int64_t k) {
-    const int64_t tall = kReduceBlock + 2 * k;
-    float* memory = workspace_f32(kTile, (2 * tall + 2) * kStrip);
+    const int64_t tall = height(k);
+    float* memory = workspace_f32(kTile, floats(k));
     inputs = memory, dpre = inputs + tall * kStrip, none = dpre + tall * kStrip,
     line = none + kStrip;
-    rows = static_cast<const float**>(workspace(kRowA, static_cast<size_t>(k) * sizeof(float*)));
+    rows = static_cast<const float**>(workspace(kRowA, static_cast<size_t>(pointers(k))));
     std::fill_n(none, kStrip, 0.0f);
   }
 };
@@ -146,7 +149,21 @@ void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, in
   }
 }
 
+// Taps, and each thread's tile: forward and backward alike.
+template <class Op>
+void need_of_tiles(const Op& op, WorkspaceNeed& n) {
+  const int64_t k = op.w.cols();
+  main_f32(n, kWideA, (k + 1) * op.x.cols());
+  each_f32(n, {kTile}, Scratch::floats(k));
+  n.each(kRowA, Scratch::pointers(k));
+}
+
 }  // namespace
+
+template <>
+void need(const ops::Conv1d& op, WorkspaceNeed& n) {
+  need_of_tiles(op, n);
+}
 
 template <>
 void run(const ops::Conv1d& op, Stream) {
@@ -168,6 +185,14 @@ void run(const ops::Conv1d& op, Stream) {
       }
     }
   }
+}
+
+template <>
+void need(const ops::Conv1dGrad& op, WorkspaceNeed& n) {
+  need_of_tiles(op, n);
+  const int64_t sums = (op.w.cols() + 1) * op.x.cols(), L = op.x.rows() / op.sequences;
+  main_f32(n, kPartials, op.sequences * blocks_of(L, kReduceBlock) * sums);
+  main_f32(n, kWideC, sums);
 }
 
 template <>

@@ -20,7 +20,7 @@ namespace ft::cpu {
 namespace {
 
 constexpr size_t kAlign = 128;
-std::atomic<int64_t> g_growths{0};
+std::atomic<int64_t> g_growths{0}, g_workspaces{0};
 
 // Memory, or null. Large blocks ask for huge pages: matrix products walk columns, a page a row.
 void* aligned_memory(size_t bytes) {
@@ -34,19 +34,17 @@ void* aligned_memory(size_t bytes) {
 struct Buffer {
   void* memory = nullptr;
   size_t bytes = 0;
-  ~Buffer() { std::free(memory); }
+  ~Buffer() { drop(); }
+  void drop() {
+    std::free(std::exchange(memory, nullptr));
+    g_workspaces -= static_cast<int64_t>(std::exchange(bytes, 0));
+  }
 };
 
-int cores_for_this_rank() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+int launched_on_node() {
   const char* ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
   if (!ranks) ranks = std::getenv("SLURM_NTASKS_PER_NODE");
-  const int share = ranks ? std::max(1, std::atoi(ranks)) : 1;
-  const int all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  // A launcher that bound us to some cores has already shared them out.
-  return cores < all ? std::max(1, cores) : std::max(1, cores / share);
+  return ranks ? std::max(1, std::atoi(ranks)) : 1;
 }
 
 // Numbers below the smallest normal one count as zero on every thread (later ones inherit it):
@@ -99,27 +97,39 @@ class CpuDevice : public Device {
 }  // namespace
 
 void* workspace(int slot, size_t bytes) {
-  thread_local Buffer buffers[16];
+  thread_local Buffer buffers[WorkspaceNeed::kSlots];
   Buffer& b = buffers[slot];
   if (b.bytes < bytes) {
-    std::free(std::exchange(b.memory, nullptr));
-    b.bytes = 0;  // stays true when the next line fails
+    b.drop();
     b.memory = aligned_memory(bytes);
     FT_CHECK(b.memory,
              "out of memory: {} bytes of workspace; use a smaller micro_batch or sequence", bytes);
     b.bytes = bytes;
+    g_workspaces += static_cast<int64_t>(bytes);
     ++g_growths;
   }
   return b.memory;
 }
 
 int64_t workspace_growths() { return g_growths; }
+int64_t workspace_bytes() { return g_workspaces; }
+
+int threads_of_rank(int threads, int node_ranks) {
+  if (threads > 0) return threads;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  const int all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  if (node_ranks > 0) return std::max(1, all / node_ranks);
+  // A launcher that bound us to some cores has already shared them out.
+  return std::max(1, cores < all ? cores : cores / launched_on_node());
+}
 
 std::unique_ptr<Device> open_device(int threads) {
   FT_CHECK_CONFIG(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
                   "this processor has no AVX2; falcon-train's CPU backend needs AVX2 and FMA");
   omp_set_dynamic(0);
-  omp_set_num_threads(threads > 0 ? threads : cores_for_this_rank());
+  omp_set_num_threads(threads_of_rank(threads));
   flush_denormals();
   return std::make_unique<CpuDevice>();
 }

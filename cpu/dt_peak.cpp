@@ -25,6 +25,9 @@ void rows_peak(const ops::DtPeak& op, int64_t begin, int64_t end, float* peaks) 
 }  // namespace
 
 template <>
+void need(const ops::DtPeak&, WorkspaceNeed&) {}
+
+template <>
 void run(const ops::DtPeak& op, Stream) {
   const int64_t tokens = op.dt.rows(), heads = op.dt_bias.size();
   FT_CHECK(op.dt.cols() == heads, "dt_peak: {} columns of dt for {} heads", op.dt.cols(), heads);

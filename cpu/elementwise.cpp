@@ -29,6 +29,11 @@ FT_VECTOR void add_scaled(float* y, const float* x, int64_t n, float scale) {
 }  // namespace
 
 template <>
+void need(const ops::SwiGlu& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA, kRowB}, op.y.cols());
+}
+
+template <>
 void run(const ops::SwiGlu& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
 #pragma omp parallel for schedule(static)
@@ -39,6 +44,11 @@ void run(const ops::SwiGlu& op, Stream) {
     swiglu_row(g, u, C, op.gate_scale);
     store(op.y, t, C, u);
   }
+}
+
+template <>
+void need(const ops::SwiGluGrad& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA, kRowB, kRowC}, op.dy.cols());
 }
 
 template <>
@@ -57,6 +67,11 @@ void run(const ops::SwiGluGrad& op, Stream) {
 }
 
 template <>
+void need(const ops::AddBias& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.y.cols());
+}
+
+template <>
 void run(const ops::AddBias& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
   const float* bias = op.bias.f32();
@@ -67,6 +82,12 @@ void run(const ops::AddBias& op, Stream) {
     add_scaled(y, bias, C, op.scale);
     store(op.y, t, C, y);
   }
+}
+
+template <>
+void need(const ops::AddBiasGrad& op, WorkspaceNeed& n) {
+  main_f32(n, kPartials, blocks_of(op.dy.rows(), kReduceBlock) * op.dy.cols());
+  each_f32(n, {kRowA}, op.dy.cols());
 }
 
 template <>
@@ -135,6 +156,9 @@ void with_copied_type(Dtype dtype, F&& f) {
 }  // namespace
 
 template <>
+void need(const ops::Copy&, WorkspaceNeed&) {}
+
+template <>
 void run(const ops::Copy& op, Stream) {
   const Tensor y = as_rows(op.y), x = as_rows(op.x);
   check_shapes("copy", y, x);
@@ -145,6 +169,11 @@ void run(const ops::Copy& op, Stream) {
       });
     });
   });
+}
+
+template <>
+void need(const ops::Add& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA, kRowB}, std::min(kRun, as_rows(op.y).cols()));
 }
 
 template <>
@@ -160,6 +189,9 @@ void run(const ops::Add& op, Stream) {
     store(to, r, n, a);
   });
 }
+
+template <>
+void need(const ops::Fill&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::Fill& op, Stream) {

@@ -3,6 +3,16 @@
 
 namespace ft::cpu {
 
+namespace {
+// Columns that a task owns, so that each row of the table is summed in token order.
+constexpr int64_t kColumns = 64;
+}  // namespace
+
+template <>
+void need(const ops::Embedding& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.y.cols());
+}
+
 template <>
 void run(const ops::Embedding& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
@@ -17,11 +27,14 @@ void run(const ops::Embedding& op, Stream) {
 }
 
 template <>
+void need(const ops::EmbeddingGrad&, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, kColumns);
+}
+
+template <>
 void run(const ops::EmbeddingGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols(), V = op.dweight.rows();
   const int32_t* ids = op.ids.i32();
-  constexpr int64_t kColumns =
-      64;  // a task owns columns, so each row of the table is summed in token order
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < blocks_of(C, kColumns); ++task) {
     const int64_t begin = task * kColumns, n = std::min(kColumns, C - begin);

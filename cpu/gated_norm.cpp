@@ -74,6 +74,11 @@ FT_VECTOR void slope_row(float* a, const float* dgate, int64_t n, float scale) {
 }  // namespace
 
 template <>
+void need(const ops::GatedNorm& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA, kRowB}, op.x.cols());
+}
+
+template <>
 void run(const ops::GatedNorm& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols(), n = C / op.groups;
   const float* w = op.w ? op.w->f32() : nullptr;
@@ -94,6 +99,13 @@ void run(const ops::GatedNorm& op, Stream) {
     scale_row(x, C, op.out_scale);
     store(op.y, t, C, x);
   }
+}
+
+template <>
+void need(const ops::GatedNormGrad& op, WorkspaceNeed& n) {
+  if (op.w) main_f32(n, kPartials, blocks_of(op.x.rows(), kReduceBlock) * op.x.cols());
+  each_f32(n, {kRowA, kRowB, kRowC}, op.x.cols());
+  each_f32(n, {kRowD}, 2 * op.x.cols());
 }
 
 template <>

@@ -94,14 +94,32 @@ void check_shapes(const ops::Gemm& op, int64_t M, int64_t N, int64_t K) {
            "gemm takes fp32 and bf16, not {}", name_of(op.a.dtype));
 }
 
+const PairPanels* pairs_for(const ops::Gemm& op) {
+  return op.a.dtype == Dtype::BF16 ? pair_panels() : nullptr;
+}
+
 }  // namespace
+
+template <>
+void need(const ops::Gemm& op, WorkspaceNeed& n) {
+  if (op.y.rows() >= kFewRows) {
+    const PairPanels* pairs = pairs_for(op);
+    return pairs ? need_of_pairs(op, *pairs, n) : need_of_panels(op, n);
+  }
+  if (op.a.dtype != Dtype::F32) {
+    main_f32(n, kWideA, op.a.size());
+    main_f32(n, kWideB, op.b.size());
+  }
+  if (op.y.dtype != Dtype::F32) each_f32(n, {kTile}, kTileSize * kTileSize);
+  if (op.residual) each_f32(n, {kRowA}, kTileSize);
+}
 
 template <>
 void run(const ops::Gemm& op, Stream) {
   const int64_t M = op.y.rows(), N = op.y.cols(), K = op.trans_a ? op.a.rows() : op.a.cols();
   check_shapes(op, M, N, K);
   if (M >= kFewRows) {
-    const PairPanels* pairs = op.a.dtype == Dtype::BF16 ? pair_panels() : nullptr;
+    const PairPanels* pairs = pairs_for(op);
     return pairs ? multiply_pairs(op, *pairs) : multiply_panels(op);
   }
   const Matrix a = widened(op.a, kWideA), b = widened(op.b, kWideB);

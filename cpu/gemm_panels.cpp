@@ -83,6 +83,10 @@ struct Cut {
   int64_t left_stride() const { return round_up(depth, 16) + 16; }
   // Of a copy of a block of the left factor, in rows or in panels of `height`.
   int64_t block_elements(int64_t height) const { return round_up(rows, height) * left_stride(); }
+  // Of a chunk of the right factor in panels of `width`.
+  int64_t chunk_elements(int64_t width) const { return chunk_k * round_up(chunk_n, width); }
+  // Of sums that y cannot hold.
+  int64_t sum_floats(Dtype y) const { return y != Dtype::F32 && depth < K ? M * N : 0; }
 };
 
 // Where sums wait between two depths: y itself where it is fp32.
@@ -137,10 +141,11 @@ class Multiply {
         u_(u),
         a_{op.a.ptr<E>(), op.a.stride[0], op.trans_a},
         b_{op.b.ptr<E>(), op.b.stride[0], op.trans_b},
-        panels_(elements(kWideB, cut.chunk_k * round_up(cut.chunk_n, u.columns))) {
+        panels_(elements(kWideB, cut.chunk_elements(u.columns))) {
     direct_ = op.y.dtype == Dtype::F32;
     if (direct_) sums_ = {op.y.f32(), op.y.stride[0]};
-    else if (cut.depth < cut.K) sums_ = {workspace_f32(kWideA, cut.M * cut.N), cut.N};
+    else if (const int64_t count = cut.sum_floats(op.y.dtype))
+      sums_ = {workspace_f32(kWideA, count), cut.N};
   }
 
   void run() {
@@ -261,11 +266,25 @@ class Multiply {
   bool direct_;
 };
 
+template <class Kind>
+Cut cut_of(const ops::Gemm& op, const Kind& kind) {
+  return {op.y.rows(), op.y.cols(), op.trans_a ? op.a.rows() : op.a.cols(), kind,
+          omp_get_max_threads()};
+}
+
 template <class E, class Kind>
 void multiply(const ops::Gemm& op, const Kind& kind) {
-  const Cut cut(op.y.rows(), op.y.cols(), op.trans_a ? op.a.rows() : op.a.cols(), kind,
-                omp_get_max_threads());
+  const Cut cut = cut_of(op, kind);
   Multiply<E, Kind>(op, cut, kind).run();
+}
+
+template <class Kind>
+void need_of(const ops::Gemm& op, const Kind& kind, WorkspaceNeed& n) {
+  static_assert(sizeof(typename Kind::Element) == sizeof(float));
+  const Cut cut = cut_of(op, kind);
+  main_f32(n, kWideB, cut.chunk_elements(kind.columns));
+  main_f32(n, kWideA, cut.sum_floats(op.y.dtype));
+  each_f32(n, {kTile}, cut.block_elements(kind.rows));
 }
 
 }  // namespace
@@ -274,8 +293,14 @@ void multiply_panels(const ops::Gemm& op) {
   with_type(op.a.dtype, [&](auto e) { multiply<decltype(e)>(op, Wide{panels()}); });
 }
 
+void need_of_panels(const ops::Gemm& op, WorkspaceNeed& n) { need_of(op, Wide{panels()}, n); }
+
 void multiply_pairs(const ops::Gemm& op, const PairPanels& kernels) {
   multiply<bf16>(op, Narrow{kernels});
+}
+
+void need_of_pairs(const ops::Gemm& op, const PairPanels& kernels, WorkspaceNeed& n) {
+  need_of(op, Narrow{kernels}, n);
 }
 
 }  // namespace ft::cpu

@@ -4,6 +4,11 @@
 namespace ft::cpu {
 
 template <>
+void need(const ops::CrossEntropy& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.logits.cols());
+}
+
+template <>
 void run(const ops::CrossEntropy& op, Stream) {
   const int64_t T = op.logits.rows(), V = op.vocab, padded = op.logits.cols();
   const int32_t* labels = op.labels.i32();

@@ -39,6 +39,11 @@ FT_VECTOR void add_row(float* y, const float* x, int64_t n) {
 }  // namespace
 
 template <>
+void need(const ops::RmsNorm& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.x.cols());
+}
+
+template <>
 void run(const ops::RmsNorm& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols();
   const float* w = op.w.f32();
@@ -52,6 +57,12 @@ void run(const ops::RmsNorm& op, Stream) {
     scale_row(x, w, C, r);
     store(op.y, t, C, x);
   }
+}
+
+template <>
+void need(const ops::RmsNormGrad& op, WorkspaceNeed& n) {
+  main_f32(n, kPartials, blocks_of(op.x.rows(), kReduceBlock) * op.x.cols());
+  each_f32(n, {kRowA, kRowB}, op.x.cols());
 }
 
 template <>

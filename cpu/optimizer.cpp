@@ -47,6 +47,11 @@ double sum_of(const E* x, int64_t n, F&& f) {
 }  // namespace
 
 template <>
+void need(const ops::Sum& op, WorkspaceNeed& n) {
+  n.main(kPartials, Runs(op.x).count() * static_cast<int64_t>(sizeof(double)));
+}
+
+template <>
 void run(const ops::Sum& op, Stream) {
   const Runs runs(op.x);
   auto* partial = static_cast<double*>(
@@ -68,6 +73,9 @@ void run(const ops::Sum& op, Stream) {
 }
 
 template <>
+void need(const ops::AbsMax&, WorkspaceNeed&) {}
+
+template <>
 void run(const ops::AbsMax& op, Stream) {
   const Runs runs(op.x);
   float highest = 0;
@@ -84,11 +92,17 @@ void run(const ops::AbsMax& op, Stream) {
 }
 
 template <>
+void need(const ops::ClipFactor&, WorkspaceNeed&) {}
+
+template <>
 void run(const ops::ClipFactor& op, Stream) {
   const double norm = std::sqrt(*op.sum_squares.ptr<double>());
   *op.factor.f32() =
       op.max_norm > 0 ? static_cast<float>(std::min(1.0, op.max_norm / (norm + 1e-6))) : 1.0f;
 }
+
+template <>
+void need(const ops::AdamW&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::AdamW& op, Stream) {

@@ -5,6 +5,9 @@
 namespace ft::cpu {
 
 template <>
+void need(const ops::RopeTable&, WorkspaceNeed&) {}
+
+template <>
 void run(const ops::RopeTable& op, Stream) {
   const int64_t positions = op.table.rows(), dim = op.table.cols(), half = dim / 2;
   FT_CHECK(dim % 2 == 0, "RoPE turns pairs of channels: head_dim must be even, not {}", dim);
@@ -18,6 +21,11 @@ void run(const ops::RopeTable& op, Stream) {
       to[half + j] = static_cast<float>(std::sin(angle));
     }
   }
+}
+
+template <>
+void need(const ops::Rope& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.x.cols());
 }
 
 template <>

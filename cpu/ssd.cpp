@@ -95,6 +95,11 @@ void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, Fo
 }  // namespace
 
 template <>
+void need(const ops::Ssd& op, WorkspaceNeed& n) {
+  each_f32(n, {kTile}, ForwardTile::floats(SsdSizes(op)));
+}
+
+template <>
 void run(const ops::Ssd& op, Stream) {
   const SsdSizes s(op);
 #pragma omp parallel for schedule(static)

@@ -228,6 +228,16 @@ void fold_sums(const ops::SsdGrad& op, const SsdSizes& s, const HeadSums* sums) 
 }  // namespace
 
 template <>
+void need(const ops::SsdGrad& op, WorkspaceNeed& n) {
+  const SsdSizes s(op);
+  main_f32(n, kWideA, s.B * s.H * padded(s.P) * s.ln);
+  main_f32(n, kWideB, s.tasks() * 2 * s.padded_q() * s.ln);
+  n.main(kWideC, s.B * s.H * static_cast<int64_t>(sizeof(HeadSums)));
+  each_f32(n, {kTile}, BackwardTile::floats(s));
+  each_f32(n, {kRowA, kRowB}, s.N);
+}
+
+template <>
 void run(const ops::SsdGrad& op, Stream) {
   const SsdSizes s(op);
   const int64_t tile_state = padded(s.P) * s.ln, head_state = s.P * s.N, tile = s.padded_q() * s.ln;

@@ -1,6 +1,7 @@
 #include "data/data_file.h"
 
 #include "core/check.h"
+#include "data/mapped_pages.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <optional>
 
 namespace ft {
 
@@ -56,6 +58,7 @@ struct DataFile::Impl {
   std::string path;
   Access access = Access::Map;
   MappedFile mapped;
+  std::optional<MappedPages> pages;  // after the mapping: gone before it
   Shape shape;
   std::weak_ptr<Descriptor> descriptor;  // under recent_mutex()
 
@@ -107,6 +110,7 @@ DataFile::DataFile(const std::string& path, Access access) : impl_(std::make_uni
   if (access == Access::Map) {
     impl_->mapped = MappedFile(path);
     impl_->shape.size = impl_->mapped.size();
+    impl_->pages.emplace(impl_->mapped.data(), impl_->mapped.size());
   } else {
     impl_->open(impl_->shape);
   }
@@ -122,7 +126,10 @@ int64_t DataFile::size() const { return impl_->shape.size; }
 const uint8_t* DataFile::bytes(int64_t offset, int64_t count, std::vector<uint8_t>& room) const {
   FT_CHECK(offset >= 0 && count >= 0 && offset <= size() && count <= size() - offset,
            "{}: {} bytes at byte {} are beyond its {} bytes", path(), count, offset, size());
-  if (impl_->access == Access::Map) return impl_->mapped.data() + offset;
+  if (impl_->access == Access::Map) {
+    impl_->pages->touched(impl_->mapped.data() + offset, count);
+    return impl_->mapped.data() + offset;
+  }
   if (room.size() < static_cast<size_t>(count)) room.resize(static_cast<size_t>(count));
   const auto file = impl_->use();
   for (int64_t done = 0; done < count;) {
@@ -138,6 +145,12 @@ const uint8_t* DataFile::bytes(int64_t offset, int64_t count, std::vector<uint8_
     done += n;
   }
   return room.data();
+}
+
+const uint8_t* DataFile::mapping() const {
+  FT_CHECK(impl_->pages, "{}: is not mapped", path());
+  impl_->pages->anywhere();
+  return impl_->mapped.data();
 }
 
 void DataFile::expect(int64_t offset, int64_t count) const {

@@ -29,6 +29,7 @@ class DataFile {
   // Bytes [offset, offset + count), which must lie inside the file: in the mapping, or read into
   // `room`. Throws ft::Error where the file became shorter or was replaced.
   const uint8_t* bytes(int64_t offset, int64_t count, std::vector<uint8_t>& room) const;
+  const uint8_t* mapping() const;  // all of a mapped file, for reading here and there
   // These bytes are wanted soon: the system may fetch them meanwhile. Nothing for a mapped file,
   // where the call would cost more than it gains.
   void expect(int64_t offset, int64_t count) const;

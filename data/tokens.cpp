@@ -203,7 +203,7 @@ void TokenSet::Impl::open_mask(const std::string& path) {
 void TokenSet::Impl::open_index(const std::string& path) {
   Impl& i = *this;
   i.idx = DataFile(path);
-  const uint8_t* data = i.head = i.idx.bytes(0, i.idx.size(), room());
+  const uint8_t* data = i.head = i.idx.mapping();
   const int64_t size = i.idx.size();
   FT_CHECK_CONFIG(size >= kHeader,
                   "{}: {} bytes are too few for an index; the file is cut short, make it again",

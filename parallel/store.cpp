@@ -188,6 +188,15 @@ void Store::reduce_gradients(Group& data) {
   before.wait();
 }
 
+// Of each bucket that is under way, the ranks' parts of this rank's slice.
+int64_t Store::reduction_bytes(int ranks) const {
+  if (ranks == 1) return 0;
+  const int64_t n = grads_.size(), first = std::min(n, kBucket),
+                second = std::min(n - first, kBucket);
+  const auto parts = [&](int64_t count) { return (count + ranks - 1) / ranks * ranks; };
+  return (parts(first) + parts(second)) * size_of(Dtype::F32);
+}
+
 void Store::gradient_norm(Ctx& c) {
   c.where = "gradient norm";
   Grad grad = Grad::Overwrite;

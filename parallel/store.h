@@ -49,6 +49,7 @@ class Store {
 
   // Gradients summed over the data-parallel ranks, in rank order.
   void reduce_gradients(Group& data);
+  int64_t reduction_bytes(int ranks) const;  // that the group takes for it, and keeps
   // Sum of squares of all gradient pieces into grad_squares(); by class for the log when
   // `by_class`.
   void gradient_norm(Ctx& c);

@@ -33,7 +33,7 @@ TEST_CASE("plan: the released sizes have exactly their parameters", "[plan]") {
                                             {"falcon-h1-34b", 33'642'516'224}}));
   INFO(name);
   const Config config = resolve(shipped(name), int64_t{1} << 40);
-  const std::string text = plan_text(config, 8);
+  const std::string text = plan_text(config, {.count = 8});
   CHECK(has(text, fmt::format("model: {} parameters", parameters)));
   CHECK(has(text, "state-space scan"));
   CHECK(planned_memory(config) > 18 * parameters);  // bf16: 2 + 4 + 4 + 8 bytes a parameter
@@ -47,7 +47,7 @@ TEST_CASE("plan: every shipped configuration loads and plans", "[plan]") {
     const Config read = load_config(file.path().string(), {});
     const Config config = resolve(read, int64_t{1} << 40);
     CHECK(config.train.recompute != "auto");
-    CHECK(has(plan_text(config, 2), "total"));
+    CHECK(has(plan_text(config, {.count = 2}), "total"));
     CHECK(has(schedule_text(config), "schedule: "));
     CHECK(read_text(file.path().string()).find("Ours") != std::string::npos);
     ++found;

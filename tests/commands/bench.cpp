@@ -74,6 +74,11 @@ TEST_CASE("bench: whole steps, and a profile that accounts for them") {
   }
 }
 
+TEST_CASE("bench: what it recomputes follows from its own shape, not from the file's") {
+  const json one = benched("--step --threads 1 --set train.micro_batch=20000000");
+  CHECK(one["configs"][0]["profile"]["ssd"]["calls"] == 2);  // 4 where forward is replayed
+}
+
 TEST_CASE("bench: tables, filters and what it refuses") {
   const std::string base = "bench tests/train/tiny.yaml --tokens 32 --seconds 0.05 --threads 1 ";
   const Ran table = command(base + "--filter ssd");

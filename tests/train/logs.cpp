@@ -59,7 +59,8 @@ TEST_CASE("train: metrics of every step") {
     CHECK(row["batch"] == 8);
     CHECK(row["mfu"].get<double>() > 0);
     CHECK(row["dt_max"].get<double>() > 0);
-    CHECK(row["memory_peak_bytes"].get<int64_t>() > row["memory_planned_bytes"].get<int64_t>());
+    CHECK(row["memory_planned_bytes"].get<int64_t>() > 0);
+    CHECK(row["memory_peak_bytes"].get<int64_t>() > row["memory_planned_bytes"].get<int64_t>() / 2);
     // The sources' losses, weighted by their labels, are the step's loss: labels are nearly all
     // tokens.
     double loss = 0;
