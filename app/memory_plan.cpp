@@ -30,15 +30,13 @@ int64_t resident_bytes() {
 // Before main, so that it is the same under a launcher and without one.
 const int64_t g_at_start = resident_bytes();
 
-// Host memory of batches: a step's and the next one, which is read meanwhile; or a validation set,
-// which one rank holds whole to count its tokens.
+// Host memory of batches: a step's, the next one, which is read meanwhile, and one of validation.
 int64_t batches(const Config& config, int ranks) {
   int64_t rows = config.train.global_batch;
   for (const auto& ramp : config.schedule.batch_ramp) rows = std::max(rows, ramp[1]);
   const int64_t step = (rows + ranks - 1) / ranks;
-  const bool validates = !config.data.validation.empty();
-  return (step + std::max(step, validates ? config.validate.sequences : 0)) *
-         config.data.sequence_length * kTokenBytes;
+  const int64_t validation = config.data.validation.empty() ? 0 : config.train.micro_batch;
+  return (2 * step + validation) * config.data.sequence_length * kTokenBytes;
 }
 
 }  // namespace

@@ -200,7 +200,7 @@ double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t
                        int64_t max_sequences) {
   std::vector<double> count(static_cast<size_t>(vocab));
   double total = 0, entropy = 0;
-  ValidationBatches batches(source, data, vocab, max_sequences, 64, 0, 1);
+  ValidationBatches batches(source, data, vocab, max_sequences, 1, 0, 1);
   while (const auto batch = batches.next())
     for (int32_t label : batch->labels)
       if (label >= 0) ++count[static_cast<size_t>(label)], ++total;

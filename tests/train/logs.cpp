@@ -33,7 +33,8 @@ const std::string kTwoSources = fmt::format(
 
 // What a record says apart from time and memory.
 json numbers(json row) {
-  for (const char* key : {"seconds", "tokens_per_second", "mfu", "memory_peak_bytes"})
+  for (const char* key :
+       {"seconds", "tokens_per_second", "mfu", "memory_planned_bytes", "memory_peak_bytes"})
     row.erase(key);
   return row;
 }
