@@ -16,7 +16,8 @@ inline Pair pair_along(const bf16* row, int64_t k, int64_t depth) {
   return low | high << 16;
 }
 inline Lanes8 pairs_along(const bf16* row, int64_t k) {
-  return *reinterpret_cast<const Lanes8*>(row + 2 * k);
+  using Eight [[gnu::vector_size(32), gnu::aligned(2), gnu::may_alias]] = float;
+  return *reinterpret_cast<const Eight*>(row + 2 * k);
 }
 
 // Pairs of two rows of an operand whose rows lie across the inner dimension; `high` may be null.

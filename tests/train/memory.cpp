@@ -64,6 +64,7 @@ TEST_CASE("train: workspaces take what the plan counted", "[memory]") {
   CHECK(static_cast<double>(taken) > 0.5 * static_cast<double>(planned));
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 namespace {
 
 // The plan's total and the peak that the last step saw, in MiB.
@@ -81,7 +82,6 @@ std::pair<double, double> planned_and_peak(const std::string& name) {
 
 }  // namespace
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("train: the peak of resident memory is about what plan said", "[memory]") {
   const auto [name, ranks, sets] = GENERATE(table<std::string, int, std::string>({
       {"peak-1", 1, "run.threads=1"},
