@@ -31,7 +31,8 @@ class Engine {
   Engine(Device& device, const Options& options);
 
   Ctx context() { return Ctx(device_, scratch_, !memory_.is_virtual()); }
-  // FLOPs, bytes, scratch and workspaces of one pass over the largest micro-batch, counted without running.
+  // FLOPs, bytes, scratch and workspaces of one pass over the largest micro-batch, counted without
+  // running.
   Tally count(bool backward);
 
   void load_folder(const std::string& hf_folder);      // Hugging Face safetensors

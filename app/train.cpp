@@ -204,9 +204,9 @@ int train(World& world, const TrainOptions& options) {
     if (world.all().rank() == 0) log_info("note: {}", note);
   const RunStart start(world, config.run.directory + "/" + config.run.name, options.resume);
   // Before the run takes its memory: what the measurement takes is given back.
-  const double sgemm =
-      config.log.mfu ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
-                     : kUnknown;
+  const double sgemm = config.log.mfu
+                           ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
+                           : kUnknown;
   std::optional<Loop> loop;
   together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), sgemm); });
   return loop->run();

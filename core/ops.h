@@ -524,7 +524,7 @@ void run(const Op& op, Stream stream);
 // uses now. Reads no data.
 template <class Op>
 void need(const Op& op, WorkspaceNeed& n);
-}
+}  // namespace cpu
 namespace cuda {
 template <class Op>
 void run(const Op& op, Stream stream);

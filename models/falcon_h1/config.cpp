@@ -81,24 +81,15 @@ void describe_ours(V& v, ModelConfig& c) {
 }
 
 // Keys of Hugging Face files that change nothing here, or that read_special reads.
-constexpr const char* kOthers[] = {"architectures",
-                                   "model_type",
-                                   "torch_dtype",
-                                   "dtype",
-                                   "transformers_version",
-                                   "use_cache",
-                                   "num_logits_to_keep",
-                                   "rope_scaling",
-                                   "rope_parameters",
-                                   "quantization_config",
-                                   "eos_token_id",
-                                   "mamba_use_mlp",
-                                   "attn_layer_indices",
-                                   "sliding_window",
-                                   "mlp_expansion_factor",
-                                   "expansion_factor",
-                                   "_name_or_path",
-                                   "auto_map"};
+constexpr const char* kOthers[] = {"architectures",        "model_type",
+                                   "torch_dtype",          "dtype",
+                                   "transformers_version", "use_cache",
+                                   "num_logits_to_keep",   "rope_scaling",
+                                   "rope_parameters",      "quantization_config",
+                                   "eos_token_id",         "mamba_use_mlp",
+                                   "attn_layer_indices",   "sliding_window",
+                                   "mlp_expansion_factor", "expansion_factor",
+                                   "_name_or_path",        "auto_map"};
 
 // Fields that need more than a conversion, in either kind of file.
 void read_special(const OptionNode& node, ModelConfig& c) {
