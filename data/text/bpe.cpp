@@ -59,8 +59,9 @@ void Bpe::read_merges(const JsonPart& model) {
         merges[rank].refuse("expected two tokens with a space between them");
       left = text.substr(0, space), right = text.substr(space + 1);
     }
-    merges_[key(id_of(merges[rank], left), id_of(merges[rank], right))] = {
-        static_cast<int32_t>(rank), id_of(merges[rank], left + right)};
+    const int32_t first = id_of(merges[rank], left), second = id_of(merges[rank], right),
+                  both = id_of(merges[rank], left + right);
+    merges_[key(first, second)] = {static_cast<int32_t>(rank), both};
   }
 }
 
