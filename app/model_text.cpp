@@ -27,7 +27,7 @@ std::unique_ptr<Tokenizer> find(const ModelSource& source, const std::string& pa
     if (fs::exists(fs::path(folder) / "tokenizer.json")) return open_tokenizer(folder);
   if (info && !info->tokenizer.empty())
     return tokenizer_of_set(source.data.train[0].path, info->tokenizer);
-  return source.model.vocab_size == kEndOfDocument + 1 ? byte_tokenizer() : nullptr;
+  return source.model.vocab_size == kByteVocab ? byte_tokenizer() : nullptr;
 }
 
 void check_fits(const Tokenizer& tokenizer, const ModelSource& source) {
@@ -43,7 +43,7 @@ void set_ends(ModelText& text, const ModelSource& source, const std::optional<Se
   std::vector<int64_t> starts = text.ends;
   if (source.model.bos_token_id) starts.insert(starts.begin(), *source.model.bos_token_id);
   const bool bytes = text.tokenizer && text.tokenizer->name() == "bytes";
-  const int64_t end = bytes ? kEndOfDocument : info ? info->end_of_document : -1;
+  const int64_t end = bytes ? kByteEndOfDocument : info ? info->end_of_document : -1;
   if (fits(end)) text.ends = starts = {end};  // what the documents of training had
   for (const int64_t id : starts)
     if (fits(id) && !text.start) text.start = static_cast<int32_t>(id);

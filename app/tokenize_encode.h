@@ -2,6 +2,7 @@
 #pragma once
 
 #include "app/tokenize.h"
+#include "data/text/tokenizer.h"
 
 #include <cstdint>
 #include <functional>
@@ -9,9 +10,6 @@
 #include <vector>
 
 namespace ft {
-
-constexpr int32_t kByteEndOfDocument = 256;
-constexpr int64_t kByteVocab = 257;
 
 // What one thread encodes: a file, or where it is large and not packed a piece of it.
 struct EncodeJob {

@@ -85,46 +85,39 @@ FT_AMX void enter_tiles() {
 }
 FT_AMX void leave_tiles() { _tile_release(); }
 
-// 16 rows against 32 columns: the lower half of a result that has no such rows.
-FT_AMX void short_tiles(int64_t depth, LeftPairs a, const Pair* b, float* sums) {
+// 32 rows against 32 columns, or 16 where the lower half has no rows.
+template <bool tall>
+FT_AMX void tiles(int64_t depth, LeftPairs a, const Pair* b, float* sums) {
   _tile_zero(0);
   _tile_zero(1);
+  if constexpr (tall) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
   for (int64_t k = 0; k < depth; k += kPairUnit) {
     _tile_loadd(4, a.data + k, a.row * 4);
     _tile_loadd(6, b + k * kWidth, kWidth * 4);
     _tile_loadd(7, b + k * kWidth + 16, kWidth * 4);
+    if constexpr (tall) _tile_loadd(5, a.data + 16 * a.row + k, a.row * 4);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
+    if constexpr (tall) {
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
   }
   _tile_stored(0, sums, kWidth * 4);
   _tile_stored(1, sums + 16, kWidth * 4);
-}
-
-FT_AMX void tall_tiles(int64_t depth, LeftPairs a, const Pair* b, float* sums) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t k = 0; k < depth; k += kPairUnit) {
-    _tile_loadd(4, a.data + k, a.row * 4);
-    _tile_loadd(6, b + k * kWidth, kWidth * 4);
-    _tile_loadd(7, b + k * kWidth + 16, kWidth * 4);
-    _tile_loadd(5, a.data + 16 * a.row + k, a.row * 4);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+  if constexpr (tall) {
+    _tile_stored(2, sums + 16 * kWidth, kWidth * 4);
+    _tile_stored(3, sums + 16 * kWidth + 16, kWidth * 4);
   }
-  _tile_stored(0, sums, kWidth * 4);
-  _tile_stored(1, sums + 16, kWidth * 4);
-  _tile_stored(2, sums + 16 * kWidth, kWidth * 4);
-  _tile_stored(3, sums + 16 * kWidth + 16, kWidth * 4);
 }
 
 FT_AMX void tile_product(int64_t rows, int64_t depth, LeftPairs a, const Pair* b, float alpha,
                          const float* add, int64_t add_stride, float* to, int64_t to_stride) {
   alignas(64) float sums[PairPanels::kMostRows * kWidth];
-  rows <= 16 ? short_tiles(depth, a, b, sums) : tall_tiles(depth, a, b, sums);
+  rows <= 16 ? tiles<false>(depth, a, b, sums) : tiles<true>(depth, a, b, sums);
   for (int64_t i = 0; i < rows; ++i)
     finish(i, _mm512_load_ps(sums + i * kWidth), _mm512_load_ps(sums + i * kWidth + 16), alpha, add,
            add_stride, to, to_stride);
@@ -132,11 +125,6 @@ FT_AMX void tile_product(int64_t rows, int64_t depth, LeftPairs a, const Pair* b
 
 // ---- the choice
 // ----------------------------------------------------------------------------------
-
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-}
 
 // Whether the processor has the tiles and the system lets this process use them (Linux asks to be
 // asked, once for all threads).

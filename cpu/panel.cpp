@@ -17,12 +17,13 @@ constexpr int kLanes = 16, kRows = 12;  // 24 of 32
 }  // namespace avx512
 #pragma GCC pop_options
 
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+}
+
 const Panels& panels() {
-  static const Panels& chosen =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
-          ? avx512::kTable
-          : avx2::kTable;
+  static const Panels& chosen = has_avx512() ? avx512::kTable : avx2::kTable;
   return chosen;
 }
 

@@ -49,6 +49,7 @@ struct Panels {
 
 // Those of this processor.
 const Panels& panels();
+bool has_avx512();  // F, VL, DQ and BW: what kernels for it are compiled for
 
 template <Shape shape = Shape::Full>
 void matmul(int64_t rows, int64_t columns, int64_t depth, Left a, const float* b, int64_t b_stride,

@@ -32,10 +32,10 @@ bool may_follow(uint8_t first, uint8_t byte) {
 class Bytes : public Tokenizer {
  public:
   Bytes() {
-    for (int b = 0; b < kEndOfDocument; ++b) all_ += static_cast<char>(b);
+    for (int b = 0; b < kByteEndOfDocument; ++b) all_ += static_cast<char>(b);
   }
   std::string name() const override { return "bytes"; }
-  int64_t vocab_size() const override { return kEndOfDocument + 1; }
+  int64_t vocab_size() const override { return kByteVocab; }
   std::vector<int32_t> encode(std::string_view text) const override {
     std::vector<int32_t> ids;
     for (char c : text) ids.push_back(static_cast<uint8_t>(c));
@@ -43,10 +43,10 @@ class Bytes : public Tokenizer {
   }
   const std::vector<int32_t>& prefix() const override { return none_; }
   std::string_view token(int64_t id) const override {
-    if (id == kEndOfDocument) return "<end>";
+    if (id == kByteEndOfDocument) return "<end>";
     return special(id) ? "" : std::string_view(all_).substr(static_cast<size_t>(id), 1);
   }
-  bool special(int64_t id) const override { return id < 0 || id >= kEndOfDocument; }
+  bool special(int64_t id) const override { return id < 0 || id >= kByteEndOfDocument; }
 
  private:
   std::string all_;

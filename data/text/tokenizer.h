@@ -10,7 +10,9 @@
 
 namespace ft {
 
-inline constexpr int32_t kEndOfDocument = 256;  // of the built-in tokenizer
+// Of the built-in tokenizer.
+inline constexpr int32_t kByteEndOfDocument = 256;
+inline constexpr int64_t kByteVocab = 257;
 
 class Tokenizer {
  public:
