@@ -24,8 +24,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int64_t kLongestSequence =
-    int64_t{1} << 24;  // longer documents become several sequences: readers' memory stays bounded
+// Longer documents become several sequences: readers' memory stays bounded.
+constexpr int64_t kLongestSequence = int64_t{1} << 24;
 
 // Files of a folder, sorted; not those that this command writes.
 std::vector<std::string> files_of(const std::string& folder, const TokenizeOptions& o) {

@@ -14,8 +14,8 @@ struct TokenizeOptions {
       inputs;       // files and folders; .gz and .zst are unpacked, .jsonl gives a document a line
   std::string out;  // prefix: OUT.bin, OUT.idx, OUT.json
   std::string field = "text";  // of JSONL lines
-  std::vector<std::string> extensions =
-      {};  // of files taken from folders, as "txt", before .gz or .zst; empty: all
+  // Of files taken from folders, as "txt", before .gz or .zst; empty: all.
+  std::vector<std::string> extensions = {};
   // A field of JSONL lines that goes before the other and does not count in the loss; writes
   // OUT.mask.bin. Empty: none.
   std::string prompt_field = {};

@@ -185,9 +185,10 @@ struct GatedNormGrad {
 
 // ---- causal depthwise convolution + SiLU ------------------------------------------------------
 
-// y[t, c] = silu(bias[c] + sum_j w[c, j] * scale(c) * x[t - (k-1) + j, c]); a tap before docs[t] is
-// 0. scale(c): the channels are three sections x | B | C, each with its own multiplier. history:
-// raw inputs of the k-1 tokens before each sequence (context parallelism, decoding).
+//   y[t, c] = silu(bias[c] + sum_j w[c, j] * scale(c) * x[t - (k-1) + j, c])
+// A tap before docs[t] is 0. scale(c): the channels are three sections x | B | C, each with its
+// own multiplier. history: raw inputs of the k-1 tokens before each sequence (context parallelism,
+// decoding).
 struct Conv1d {
   Out y;  // [T, C]
   In x;   // [T, C]
@@ -232,13 +233,13 @@ struct Conv1dGrad {
 
 // ---- SSD: the state-space mixer of Mamba-2, chunked (Dao and Gu 2024, arXiv 2405.21060) --------
 //   dt = clamp(softplus(dt_scale * dt_raw + dt_bias), dt_min, dt_max);  A = -exp(a_log)
-//   S_t = exp(dt A) S_{t-1} + dt x_t B_t^T (S_{t-1} = 0 at a document's first token);  y_t = S_t
-//   C_t + D x_t
+//   S_t = exp(dt A) S_{t-1} + dt x_t B_t^T,  where S_{t-1} = 0 at a document's first token
+//   y_t = S_t C_t + D x_t
 // Head h reads group h / (H / G). Any length, any chunk.
 struct Ssd {
-  Out y;       // [T, H * P]
-  Out states;  // [B * chunks, H * P * N] f32: the state entering each chunk; chunks = ceil(T/B /
-               // chunk)
+  Out y;  // [T, H * P]
+  // [B * chunks, H * P * N] f32: the state entering each chunk; chunks = ceil(T / B / chunk)
+  Out states;
   In x;        // [T, H * P]
   In b;        // [T, G * N]
   In c;        // [T, G * N]
@@ -326,8 +327,8 @@ struct DtPeak {
 
 // ---- attention --------------------------------------------------------------------------------
 
-// cos and sin of every position, in double, rounded once: angle = (first + row) * theta^(-2 j /
-// head_dim).
+// cos and sin of every position, in double, rounded once:
+//   angle = (first + row) * theta^(-2 j / head_dim)
 struct RopeTable {
   Out table;  // [positions, head_dim] f32: head_dim/2 cosines, then head_dim/2 sines
   double theta = 1e4;
@@ -479,8 +480,8 @@ struct AbsMax {
   FT_OP("abs_max") { f("out", out), f("x", x); }
   double flops() const { return static_cast<double>(x.size()); }
 };
-// factor = min(1, max_norm / (sqrt(sum_squares) + 1e-6)), 1 where max_norm <= 0 (torch's
-// clip_grad_norm_)
+// factor = min(1, max_norm / (sqrt(sum_squares) + 1e-6)), 1 where max_norm <= 0
+// (torch's clip_grad_norm_)
 struct ClipFactor {
   Out factor;      // [1] f32
   In sum_squares;  // [1] f64
@@ -488,9 +489,9 @@ struct ClipFactor {
   FT_OP("clip_factor") { f("factor", factor), f("sum_squares", sum_squares); }
   double flops() const { return 0; }
 };
-// AdamW (Loshchilov and Hutter 2019), torch's order: w -= lr wd w; then w -= lr m^ / (sqrt(v^) +
-// eps), m^, v^ bias-corrected. g is scaled by clip first. All 2-D boxes of fp32 with free row
-// stride.
+// AdamW (Loshchilov and Hutter 2019), torch's order, m^ and v^ bias-corrected:
+//   w -= lr wd w;  then  w -= lr m^ / (sqrt(v^) + eps)
+// g is scaled by clip first. All 2-D boxes of fp32 with free row stride.
 struct AdamW {
   InOut w;  // fp32 master
   InOut m;

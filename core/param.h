@@ -15,10 +15,10 @@ namespace ft {
 struct Init {
   enum class Kind : uint8_t { Zero, One, Normal, Uniform, LogRange, LogUniform, DtBias };
   Kind kind = Kind::Zero;
-  double a =
-      0;  // Normal: std; Uniform, LogUniform: low; DtBias: smallest dt; LogRange: log(1 + row)
-  double b = 0;  // Uniform, LogUniform: high (of the value whose log is stored); DtBias: largest dt
-  double floor = 0;  // DtBias: dt is at least this
+  // a: Normal: std; Uniform, LogUniform: low; DtBias: smallest dt; LogRange: log(1 + row)
+  // b: Uniform, LogUniform: high (of the value whose log is stored); DtBias: largest dt
+  // floor: DtBias: dt is at least this
+  double a = 0, b = 0, floor = 0;
 };
 
 // How tensor parallelism cuts a piece: not at all, along its rows (output features) or its columns.

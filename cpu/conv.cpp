@@ -1,7 +1,8 @@
 // Causal depthwise convolution + SiLU; formulas and conventions in core/ops.h.
-//   pre[t, c] = bias[c] + sum_s w[c, k-1-s] * scale(c) * x[t - s, c]  for lags s that stay in the
-//   document dpre = dy * silu'(pre);  dx[t] = scale * sum_s w[k-1-s] dpre[t + s];  dw[k-1-s] =
-//   scale * sum_t dpre[t] x[t - s]
+//   pre[t, c] = bias[c] + sum_s w[c, k-1-s] * scale(c) * x[t - s, c],  lags s inside the document
+//   dpre      = dy * silu'(pre)
+//   dx[t]     = scale * sum_s w[k-1-s] dpre[t + s]
+//   dw[k-1-s] = scale * sum_t dpre[t] x[t - s]
 // Work goes by blocks of kReduceBlock tokens of a sequence and strips of channels that stay in the
 // cache. Backward computes dpre again for the k-1 tokens after its block.
 #include "cpu/rows.h"
@@ -18,8 +19,10 @@ struct Block {
 
 // What both directions read: fp32 taps by lag, multiplied by their section's scale.
 struct Plan {
-  int64_t B, L, C, k, per_sequence;  // L: tokens of a sequence; blocks of a sequence
-  const float *taps, *bias;          // [k][C], lag 0 first; [C]
+  int64_t B, L, C, k;    // L: tokens of a sequence
+  int64_t per_sequence;  // blocks
+  const float* taps;     // [k][C], lag 0 first
+  const float* bias;     // [C]
   const int32_t* docs;
   const Tensor& x;
   const std::optional<In>& history;
@@ -199,8 +202,8 @@ template <>
 void run(const ops::Conv1dGrad& op, Stream) {
   const Plan s = prepare(op);
   const int64_t C = s.C, k = s.k;
-  float* partial =
-      workspace_f32(kPartials, s.blocks() * (k + 1) * C);  // dtaps [k][C], dbias [C] of each block
+  // dtaps [k][C] and dbias [C] of each block
+  float* partial = workspace_f32(kPartials, s.blocks() * (k + 1) * C);
 #pragma omp parallel for schedule(static)
   for (int64_t index = 0; index < s.blocks(); ++index) {
     Scratch tile(k);

@@ -10,8 +10,8 @@ namespace {
 struct ForwardTile {
   SsdGroupChunk group;
   SsdHeadChunk head;
-  float *x, *y, *state_t, *mixed,
-      *states;  // [q, P], [q, P], [N, P], [q, q] lower, a [P, N] for each head
+  float *x, *y, *state_t;  // [q, P], [q, P], [N, P]
+  float *mixed, *states;   // [q, q] lower, a [P, N] for each head
 
   static int64_t floats(const SsdSizes& s) {
     return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 2 * s.padded_q() * s.lp +

@@ -1,5 +1,5 @@
-// One chunk of one head, widened to fp32. Names follow the comment of ops::Ssd; a chunk has q <=
-// chunk tokens.
+// One chunk of one head, widened to fp32. Names follow the comment of ops::Ssd; a chunk has
+// q <= chunk tokens.
 //   cs_i    inclusive prefix sum of dt A inside the chunk, restarted at documents
 //   M_ij    exp(cs_i - cs_j) where j <= i are of one document, else 0
 //   in_i    exp(cs_i) where token i still sees the state that enters the chunk

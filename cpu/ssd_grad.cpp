@@ -3,10 +3,11 @@
 //   du_j = sum_i M_ij (C_i.B_j) dy_i + out_j K B_j;   dx_j = dt_j du_j + D dy_j
 //   dC_i = sum_j M_ij dS_ij B_j + in_i S^T dy_i;      dB_j = sum_i M_ij dS_ij C_i + out_j K^T u_j
 //   dcs_i = sum_j T_ij - sum_j T_ji + in_i dy_i.(S C_i) - out_i u_i.(K B_i)
-//   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>;  d(dt A)_t = suffix sum of dcs within the
-//   document dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they
-//   decay with: the same as the sum of dt A d(dt A), without its cancellation K of the previous
-//   chunk = carry K + sum_i in_i dy_i C_i^T
+//   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>
+//   d(dt A)_t = suffix sum of dcs within the document
+//   dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they decay
+//   with: the same as the sum of dt A d(dt A), without its cancellation
+//   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
 // A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head
 // order.
 #include "cpu/ssd_common.h"
@@ -63,8 +64,8 @@ void inside(const SsdSizes& s, BackwardTile& t) {
     k.start_panel(anchor);
     for (int64_t i = anchor; i < anchor + kPanel; ++i) {
       k.decay_row(anchor, i);
-      k.decay[i] =
-          0;  // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there
+      // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there.
+      k.decay[i] = 0;
       const float *w = t.group.scores + i * s.lq, *ds = t.ds + i * s.lq, *m = k.decay, *dt = k.dt;
       float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0,
             log_sum = 0;

@@ -19,10 +19,9 @@ struct Batch {
   static constexpr int32_t kIgnore = -100;
   int64_t sequences = 0;
   int64_t length = 0;
-  std::vector<int32_t> ids;     // [T]
-  std::vector<int32_t> labels;  // [T] the next token, or kIgnore (document end, mask, padding)
-  std::vector<int32_t>
-      docs;  // [T] index (in this batch) of the token's document start; see core/ops.h
+  std::vector<int32_t> ids;      // [T]
+  std::vector<int32_t> labels;   // [T] the next token, or kIgnore (document end, mask, padding)
+  std::vector<int32_t> docs;     // [T] index (in this batch) of the token's document start
   std::vector<int32_t> sources;  // [sequences] place in Loader::source_names(); else 0
   int64_t valid = 0;             // labels that count
 };

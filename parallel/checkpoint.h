@@ -1,7 +1,9 @@
 // Checkpoints: a directory that appears whole or not at all, readable by any layout. Format 1:
-//   manifest.json        {format: 1, state: {name: text}, tensors: {name: {dtype, shape, pieces:
-//   [{file, offset, start, shape, xxh64}]}}} rank-00000.safetensors ...   the pieces of each rank,
-//   fp32 COMPLETE             the hash of manifest.json, written last
+//   manifest.json              {format: 1, state: {name: text},
+//                               tensors: {name: {dtype, shape,
+//                                                pieces: [{file, offset, start, shape, xxh64}]}}}
+//   rank-00000.safetensors ... the pieces of each rank, fp32
+//   COMPLETE                   the hash of manifest.json, written last
 // Order of saving: .tmp-NAME/ with data, manifest, COMPLETE, fsync of each and of the folder,
 // rename, fsync of the parent.
 #pragma once

@@ -15,8 +15,8 @@ struct SchedulePoint {
 struct LrSchedule {
   std::string type = "cosine";              // constant | linear | cosine | wsd | power | points
   double warmup = 0, decay = 0, total = 0;  // tokens
-  double final_ratio = 0.1;                 // linear, cosine: factor at the end; wsd, power: factor
-                                            // at the end over that at the decay's begin
+  // linear, cosine: factor at the end; wsd, power: factor at the end over that at the decay's begin
+  double final_ratio = 0.1;
   std::string decay_shape = "exponential";  // of wsd and power: exponential | linear | cosine
   double power_start = 0, exponent = 0.25;  // power: (tokens / start)^-exponent; 0: after warm-up
   std::vector<SchedulePoint> points;

@@ -1,7 +1,7 @@
 // One layer of Falcon-H1: attention and Mamba-2 side by side on one shared norm, then a gated MLP,
-// each added to the residual stream. The block owns the merged projections: one product makes [z |
-// x | B | C | q | k | v | dt], one takes [attention | ssm]. Symbols of the layer pattern: P both
-// mixers, M Mamba-2, A attention, F MLP only.
+// each added to the residual stream. The block owns the merged projections: one product makes
+// [z | x | B | C | q | k | v | dt], one takes [attention | ssm]. Symbols of the layer pattern:
+// P both mixers, M Mamba-2, A attention, F MLP only.
 #pragma once
 
 #include "core/context.h"

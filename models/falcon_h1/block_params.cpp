@@ -70,8 +70,8 @@ void Block::declare_mamba(const ModelConfig& m) {
             .eps = f(m.rms_norm_eps),
             .norm_before_gate = m.mamba_norm_before_gate};
   const bool hf = m.init == "hf";
-  const double bound =
-      1 / std::sqrt(static_cast<double>(k));  // torch's Conv1d: kaiming_uniform(sqrt 5), fan-in k
+  // torch's Conv1d: kaiming_uniform(sqrt 5), fan-in k
+  const double bound = 1 / std::sqrt(static_cast<double>(k));
   const Init uniform{Init::Kind::Uniform, -bound, bound};
   const int64_t C = mamba_.xbc();
   mamba_.conv = {.rows = C, .cols = k, .always_fp32 = true};

@@ -186,8 +186,8 @@ TEST_CASE("a rank that stays away ends the wait with an error that names it", "[
   world.all().barrier().wait();
   if (world.all().rank() == 0) {
     world.set_timeout(0.3);
-    const bool here =
-        world.local_size() == world.all().size();  // ranks of other nodes are not seen
+    // Ranks of other nodes are not seen.
+    const bool here = world.local_size() == world.all().size();
     CHECK_THROWS_WITH(world.all().receive(tensor(v), last, 99).wait(),
                       Catch::Contains("run.timeout") &&
                           Catch::Contains(here ? fmt::format("rank {}", last) : ""));

@@ -1,6 +1,6 @@
 // Ssd of core/ops.h token by token in double, and its gradient through the adjoint recurrence
-//   K_t = dy_t C_t^T + exp(a_{t+1}) K_{t+1}, the factor 0 where t+1 starts a document. No chunks
-//   anywhere.
+//   K_t = dy_t C_t^T + exp(a_{t+1}) K_{t+1},  the factor 0 where t+1 starts a document
+// No chunks anywhere.
 #pragma once
 
 #include <cmath>
