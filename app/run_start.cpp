@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/path.h"
 #include "parallel/checkpoint.h"
 #include "parallel/health.h"
 
@@ -50,10 +51,9 @@ void create_folder(const std::string& path) {
 
 void move_later_ones(const std::string& folder, const std::string& chosen) {
   const std::string all = folder + "/checkpoints";
-  const int64_t step = std::stoll(Checkpoint(chosen).state().at("step"));
+  const int64_t step = Checkpoint(chosen).number("step");
   std::string aside;
-  for (const std::string& path : list_checkpoints(all)) {
-    if (checkpoint_step(path) <= step) continue;
+  for (const std::string& path : checkpoints_after(all, step)) {
     if (aside.empty()) {
       aside = free_name(all);
       create_folder(aside);
@@ -67,12 +67,41 @@ void move_later_ones(const std::string& folder, const std::string& chosen) {
 
 }  // namespace
 
+namespace {
+
+// Collective. That all are damaged is not the same as that there is none: it is the user who may
+// begin anew.
+std::optional<std::string> newest_of(Group& all, const std::string& folder) {
+  std::string damage;
+  int64_t damaged = 0;
+  const auto warn = [&](const std::string& text) {
+    log_warn("checkpoint passed over: {}", text);
+    damage += (damaged++ == 0 ? "" : "\n  ") + text;
+  };
+  const std::optional<std::string> newest = newest_checkpoint(all, folder, warn);
+  together(all, [&] {
+    FT_CHECK_CONFIG(newest || damaged == 0,
+                    "{}: none of its checkpoints can be used:\n  {}\nMend one, name another with "
+                    "--resume PATH, or begin anew with --resume none, which keeps this run aside",
+                    folder, damage);
+  });
+  return newest;
+}
+
+}  // namespace
+
 RunStart::RunStart(World& world, const std::string& folder, const std::string& resume) {
   Group& all = world.all();
   together(all, [&] {
     if (all.rank() != 0) return;
     lock(folder);
-    choose(folder, resume);
+    clear_leftovers(folder + "/checkpoints");
+    remove_stale_temporaries(folder);
+  });
+  std::optional<std::string> newest;
+  if (resume == "auto") newest = newest_of(all, folder + "/checkpoints");
+  together(all, [&] {
+    if (all.rank() == 0) choose(folder, resume, newest);
   });
   const std::string chosen = broadcast_text(all, checkpoint_.value_or(""), 0);
   if (!chosen.empty()) checkpoint_ = chosen;
@@ -116,10 +145,10 @@ void RunStart::lock(const std::string& folder) {
     log_warn("{}: cannot be written: {}", name, std::strerror(errno));
 }
 
-void RunStart::choose(const std::string& folder, const std::string& resume) {
-  std::error_code ignored;
+void RunStart::choose(const std::string& folder, const std::string& resume,
+                      const std::optional<std::string>& newest) {
   if (resume == "none") {
-    if (fs::exists(folder, ignored) && !fs::is_empty(folder, ignored)) {
+    if (exists(folder) && !names_in(folder).empty()) {
       const std::string aside = free_name(folder);
       move(folder, aside);
       log_info("the earlier run of this name was moved to {}", aside);
@@ -127,26 +156,20 @@ void RunStart::choose(const std::string& folder, const std::string& resume) {
     return;
   }
   if (resume != "auto") {
-    FT_CHECK_CONFIG(fs::is_directory(resume, ignored),
+    FT_CHECK_CONFIG(is_folder(resume),
                     "--resume {}: there is no such checkpoint folder; expected auto, none, or a "
                     "path such as {}/checkpoints/step-00001000",
                     resume, folder);
     checkpoint_ = resume;
   } else {
-    const std::string all = folder + "/checkpoints";
-    checkpoint_ = newest_checkpoint(
-        all, [](const std::string& text) { log_warn("checkpoint passed over: {}", text); });
-    FT_CHECK_CONFIG(checkpoint_ || list_checkpoints(all).empty(),
-                    "{}: none of its checkpoints can be used; mend one, move the folder away, or "
-                    "start afresh with --resume none (which keeps the old one aside)",
-                    all);
+    checkpoint_ = newest;
   }
   if (checkpoint_) move_later_ones(folder, *checkpoint_);
 }
 
 std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& model,
                              const Store& store) {
-  const Config then = parse_config(checkpoint.state().at("config"), checkpoint.path());
+  const Config then = parse_config(checkpoint.text("config"), checkpoint.path());
   std::istringstream old_lines(model_text(then.model, 0)), new_lines(model_text(model, 0));
   std::vector<std::string> changes;
   for (std::string before, now; std::getline(old_lines, before) && std::getline(new_lines, now);)

@@ -14,7 +14,7 @@ class RunStart {
  public:
   // Collective; throws SharedError. `folder` is the run's, `resume` is auto, none or a path.
   //   auto: the newest checkpoint that opens and verifies; newer ones that do not are named. Where
-  //         there are finished checkpoints and none is usable, that is an error.
+  //         there are checkpoints and none is usable, that is an error.
   //   none: an earlier run of that name is moved to FOLDER.old-N, whole.
   // Checkpoints of later steps than the one resumed from are moved to FOLDER/checkpoints.old-N:
   // they belong to another course of the run. Nothing is ever deleted. The folder is locked by
@@ -28,7 +28,8 @@ class RunStart {
 
  private:
   void lock(const std::string& folder);
-  void choose(const std::string& folder, const std::string& resume);
+  void choose(const std::string& folder, const std::string& resume,
+              const std::optional<std::string>& newest);
 
   int lock_ = -1;
   std::optional<std::string> checkpoint_;

@@ -15,6 +15,8 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <set>
+#include <string>
 
 namespace ft {
 
@@ -144,6 +146,7 @@ class Loop {
   void save(bool must) {
     const Progress::Busy busy(progress_, "saving a checkpoint");
     retry_at_ = 0;
+    if (chief()) folder_->sync();  // what a checkpoint builds on is on the disk before it is
     try {
       trainer_.save(checkpoints_);
     } catch (const SharedError& error) {
@@ -158,7 +161,10 @@ class Loop {
     }
     if (!chief()) return;
     try {
-      retain_checkpoints(checkpoints_, config_.checkpoint.keep_last, config_.checkpoint.keep_every);
+      retain_checkpoints(checkpoints_, config_.checkpoint.keep_last, config_.checkpoint.keep_every,
+                         [this](const std::string& text) {
+                           if (said_.insert(text).second) log_warn("{}", text);
+                         });
     } catch (const Error& error) {
       log_error("{}", error.what());
     }
@@ -173,6 +179,7 @@ class Loop {
   Pace pace_;
   Progress progress_;
   double flops_per_token_ = 0;
+  std::set<std::string> said_;  // about checkpoints that are nobody's to remove
   int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
