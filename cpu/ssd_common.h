@@ -5,7 +5,9 @@
 //   in_i    exp(cs_i) where token i still sees the state that enters the chunk
 //   out_j   exp(cs_last - cs_j) where token j is of the chunk's last document
 //   carry   exp(cs_last) where the entering state survives the chunk
-// Every exponent is a difference of at most 0.
+// Every exponent is a difference of at most 0. Sums reach thousands where what matters are
+// differences around 1, so a sum is kept as two floats, high and low, and a difference of sums
+// keeps fp32's digits at any chunk.
 // Tiles are padded with zeros to whole panels of panel.h, so no product has an edge case.
 #pragma once
 
@@ -121,19 +123,25 @@ struct SsdGroupChunk {
 
 // The vectors of one head over a chunk, zero beyond q.
 struct SsdHeadChunk {
-  float *raw, *dt, *cs, *in, *out, *column, *decay;  // column, decay: scratch of decay_row
-  int64_t* first;  // first token of i's document inside the chunk, relative
+  float *raw, *dt, *high, *low, *in, *out;  // cs = high + low
+  float *column, *decay;                    // scratch of decay_row
+  int64_t* first;                           // first token of i's document in the chunk, relative
   float carry, a, d;
 
-  static int64_t floats(const SsdSizes& s) { return 9 * s.padded_q(); }
+  static int64_t floats(const SsdSizes& s) { return 10 * s.padded_q(); }
   void carve(const SsdSizes& s, Carver& from) {
-    for (float** v : {&raw, &dt, &cs, &in, &out, &column, &decay}) *v = from.take(s.padded_q());
+    for (float** v : {&raw, &dt, &high, &low, &in, &out, &column, &decay})
+      *v = from.take(s.padded_q());
     first = reinterpret_cast<int64_t*>(from.take(2 * s.padded_q()));
   }
 
+  // cs_i - cs_j
+  float between(int64_t i, int64_t j) const { return (high[i] - high[j]) + (low[i] - low[j]); }
+
   template <class Op>
   void load_from(const Op& op, int64_t begin, int64_t q, int64_t head) {
-    a = -std::exp(op.a_log.f32()[head]);
+    const double rate = -std::exp(static_cast<double>(op.a_log.f32()[head]));
+    a = static_cast<float>(rate);
     d = op.d.f32()[head];
     const float bias = op.dt_bias.f32()[head];
     with_type(op.dt.dtype, [&](auto e) {
@@ -141,43 +149,43 @@ struct SsdHeadChunk {
         raw[i] = op.dt_scale * to_float(row<decltype(e)>(op.dt, begin + i)[head]) + bias;
     });
     const int32_t* docs = op.docs.i32() + begin;
-    float sum = 0;
+    double sum = 0;
     for (int64_t i = 0; i < q; ++i) {
       dt[i] = std::min(std::max(softplus(raw[i]), op.dt_min), op.dt_max);
       const int64_t start = docs[i] - begin;  // negative: the document began before the chunk
       first[i] = std::max<int64_t>(start, 0);
-      sum = (start == i ? 0.0f : sum) + dt[i] * a;
-      cs[i] = sum;
-      in[i] = start < 0 ? exp_f(std::min(sum, 0.0f)) : 0.0f;
+      sum = (start == i ? 0.0 : sum) + dt[i] * rate;
+      high[i] = static_cast<float>(sum), low[i] = static_cast<float>(sum - high[i]);
+      in[i] = start < 0 ? exp_f(std::min(high[i], 0.0f)) : 0.0f;
     }
     const int64_t last = q - 1;
     for (int64_t j = 0; j < q; ++j)
-      out[j] = j >= first[last] ? exp_f(std::min(cs[last] - cs[j], 0.0f)) : 0.0f;
+      out[j] = j >= first[last] ? exp_f(std::min(between(last, j), 0.0f)) : 0.0f;
     carry = in[last];
-    for (int64_t i = q; i < padded(q); ++i)
-      raw[i] = dt[i] = in[i] = out[i] = 0, cs[i] = cs[last], first[i] = i;
+    for (int64_t i = q; i < padded(q); ++i) {
+      raw[i] = dt[i] = in[i] = out[i] = 0;
+      high[i] = high[last], low[i] = low[last], first[i] = i;
+    }
   }
 
   // Prepares rows of M in the panel of kPanel rows from `anchor`: for earlier columns
   // exp(cs_i - cs_j) = exp(cs_i - cs_anchor) exp(cs_anchor - cs_j), both at most 1, so one
   // exponential a column.
   void start_panel(int64_t anchor) {
-    const float at = cs[anchor];
     const int64_t from = std::min(first[anchor], anchor);
     std::fill_n(column, from, 0.0f);
 #pragma omp simd
-    for (int64_t j = from; j < anchor; ++j) column[j] = exp_f(std::min(at - cs[j], 0.0f));
+    for (int64_t j = from; j < anchor; ++j) column[j] = exp_f(std::min(between(anchor, j), 0.0f));
   }
   // Row i of M into `decay`, columns [0, anchor + kPanel).
   void decay_row(int64_t anchor, int64_t i) {
-    const float factor = first[i] <= anchor ? exp_f(std::min(cs[i] - cs[anchor], 0.0f)) : 0.0f,
-                at = cs[i];
+    const float factor = first[i] <= anchor ? exp_f(std::min(between(i, anchor), 0.0f)) : 0.0f;
 #pragma omp simd
     for (int64_t j = 0; j < anchor; ++j) decay[j] = factor * column[j];
     float* diagonal = decay + anchor;
-    const float* cs_j = cs + anchor;
 #pragma omp simd
-    for (int64_t j = 0; j < kPanel; ++j) diagonal[j] = exp_f(std::min(at - cs_j[j], 0.0f));
+    for (int64_t j = 0; j < kPanel; ++j)
+      diagonal[j] = exp_f(std::min(between(i, anchor + j), 0.0f));
     for (int64_t j = anchor; j < first[i]; ++j) decay[j] = 0;
     for (int64_t j = i + 1; j < anchor + kPanel; ++j) decay[j] = 0;
   }

@@ -2,11 +2,10 @@
 //   dS_ij = dy_i.u_j (u = dt x);  T_ij = M_ij (C_i.B_j) dS_ij
 //   du_j = sum_i M_ij (C_i.B_j) dy_i + out_j K B_j;   dx_j = dt_j du_j + D dy_j
 //   dC_i = sum_j M_ij dS_ij B_j + in_i S^T dy_i;      dB_j = sum_i M_ij dS_ij C_i + out_j K^T u_j
-//   dcs_i = sum_j T_ij - sum_j T_ji + in_i dy_i.(S C_i) - out_i u_i.(K B_i)
-//   dcs_last += sum_j out_j u_j.(K B_j) + carry <K, S>
-//   d(dt A)_t = suffix sum of dcs within the document
-//   dA_log = sum of T_ij (cs_i - cs_j) and of the other parts of dcs by the exponents they decay
-//   with: the same as the sum of dt A d(dt A), without its cancellation
+//   d(dt A)_t = what flows over token t's decay
+//             = sum_{j < t <= i} T_ij + sum_{i >= t} in_i dy_i.(S C_i) + sum_{j < t} out_j u_j.(K B_j)
+//               + carry <K, S>;   dA_log = sum_t dt_t A d(dt A)_t
+//   (Suffix sums of dcs are the same in exact numbers; here nothing cancels.)
 //   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
 // A task sums M dS over its heads before it meets B and C; the parts of tasks are folded in head
 // order.
@@ -22,13 +21,12 @@ struct BackwardTile {
   float *x, *xt, *dy, *du, *scaled;  // [q, P] but xt [P, q]
   float *mixed, *ds, *ds_sum;        // [q, q] lower: M (C B^T); dS; sum over heads of M dS
   float *state, *kt, *through;       // [P, N], [N, P], [q, N]
-  float *dcs, *row;
-  double da_log;  // of the chunk
+  float *flow, *reach, *row;         // d(dt A) [q]; sum_{i >= t} T_ij of each j [q]; [P]
 
   static int64_t floats(const SsdSizes& s) {
     return SsdGroupChunk::floats(s) + SsdHeadChunk::floats(s) + 4 * s.padded_q() * s.lp +
            padded(s.P) * s.lq + 3 * s.padded_q() * s.lq + padded(s.P) * s.ln + padded(s.N) * s.lp +
-           s.padded_q() * s.ln + s.padded_q() + s.lp;
+           s.padded_q() * s.ln + 2 * s.padded_q() + s.lp;
   }
   BackwardTile(const SsdSizes& s, float* memory) {
     Carver from{memory};
@@ -38,7 +36,7 @@ struct BackwardTile {
     for (float** v : {&mixed, &ds, &ds_sum}) *v = from.take(s.padded_q() * s.lq);
     state = from.take(padded(s.P) * s.ln), kt = from.take(padded(s.N) * s.lp);
     through = from.take(s.padded_q() * s.ln);
-    dcs = from.take(s.padded_q()), row = from.take(s.lp);
+    flow = from.take(s.padded_q()), reach = from.take(s.padded_q()), row = from.take(s.lp);
   }
 };
 
@@ -54,34 +52,31 @@ float dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
-// The part inside the chunk: M, dS and their row and column sums; du.
+// The part inside the chunk: M, dS, the flow from earlier tokens to later ones; du. Rows go
+// upwards: where row t is reached, the later ones have added what they draw from each column.
 void inside(const SsdSizes& s, BackwardTile& t) {
   SsdHeadChunk& k = t.head;
   const int64_t q = padded(t.group.q), P = padded(s.P);
   transpose(t.x, s.lp, q, P, t.xt, s.lq);
   matmul<Shape::LowerResult>(q, q, P, {t.dy, s.lp, 1}, t.xt, s.lq, t.ds, s.lq, false);
-  for (int64_t anchor = 0; anchor < q; anchor += kPanel) {
+  std::fill_n(t.reach, q, 0.0f);
+  for (int64_t anchor = q - kPanel; anchor >= 0; anchor -= kPanel) {
     k.start_panel(anchor);
-    for (int64_t i = anchor; i < anchor + kPanel; ++i) {
+    for (int64_t i = anchor + kPanel - 1; i >= anchor; --i) {
       k.decay_row(anchor, i);
-      // M_ii = 1 is set below: T_ii cancels in dcs, and must not leave its rounding there.
-      k.decay[i] = 0;
+      // M_ii = 1 is set below: T_ii flows over no decay. Nor does column i, from here on.
+      k.decay[i] = t.reach[i] = 0;
       const float *w = t.group.scores + i * s.lq, *ds = t.ds + i * s.lq, *m = k.decay, *dt = k.dt;
-      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *dcs = t.dcs, row_sum = 0,
-            log_sum = 0;
-      const float *cs = k.cs, at = cs[i];
-      // Row and column sums come from the same product, so that their difference rounds alike.
-#pragma omp simd reduction(+ : row_sum, log_sum)
+      float *mixed = t.mixed + i * s.lq, *ds_sum = t.ds_sum + i * s.lq, *reach = t.reach, flow = 0;
+#pragma omp simd reduction(+ : flow)
       for (int64_t j = 0; j < anchor + kPanel; ++j) {
-        const float e = m[j] * dt[j] * ds[j], both = e * w[j];
+        const float e = m[j] * dt[j] * ds[j];
         ds_sum[j] += e;
         mixed[j] = m[j] * w[j];
-        dcs[j] -= both;
-        row_sum += both;
-        log_sum += both * (at - cs[j]);
+        reach[j] += e * w[j];
+        flow += reach[j];
       }
-      dcs[i] += row_sum;
-      t.da_log += log_sum;
+      t.flow[i] = flow;
       ds_sum[i] += dt[i] * ds[i];
       mixed[i] = w[i];
     }
@@ -93,27 +88,20 @@ void inside(const SsdSizes& s, BackwardTile& t) {
 void through_leaving(const SsdSizes& s, BackwardTile& t, const float* K, float* db) {
   const SsdHeadChunk& k = t.head;
   const int64_t q = padded(t.group.q), P = padded(s.P), N = padded(s.N);
-  float leaving = 0;
   transpose(K, s.ln, P, N, t.kt, s.lp);
   matmul(q, P, N, {t.group.b, s.ln, 1}, t.kt, s.lp, t.scaled, s.lp, false);
+  double before = 0;  // of the state that entered, then of earlier tokens, too
+  for (int64_t p = 0; k.carry != 0 && p < P; ++p)
+    before += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
   for (int64_t i = 0; i < q; ++i) {
     float *kb = t.scaled + i * s.lp, *du = t.du + i * s.lp;
     const float *x = t.x + i * s.lp, out = k.out[i], u = out * k.dt[i];
-    const float through = u * dot(x, kb, P);
+    t.flow[i] += static_cast<float>(before);
+    before += u * dot(x, kb, P);
 #pragma omp simd
     for (int64_t p = 0; p < P; ++p) du[p] += out * kb[p], kb[p] = u * x[p];
-    if (i == t.group.q - 1) continue;  // the last token's own part cancels
-    t.dcs[i] -= through;
-    leaving += through;
-    t.da_log += through * (k.cs[t.group.q - 1] - k.cs[i]);
   }
   matmul(q, N, P, {t.scaled, s.lp, 1}, K, s.ln, db, s.ln, true);
-  float kept = 0;
-  for (int64_t p = 0; k.carry != 0 && p < P; ++p)
-    kept += k.carry * dot(K + p * s.ln, t.state + p * s.ln, N);
-  leaving += kept;
-  t.da_log += kept * k.cs[t.group.q - 1];
-  t.dcs[t.group.q - 1] += leaving;
 }
 
 // The part through the state that enters, then K of the previous chunk.
@@ -126,41 +114,37 @@ void through_entering(const SsdSizes& s, BackwardTile& t, float* K, float* dc) {
   for (int64_t i = 0; i < q; ++i)
     for (int64_t p = 0; p < P; ++p) t.scaled[i * s.lp + p] = k.in[i] * t.dy[i * s.lp + p];
   matmul(q, N, P, {t.scaled, s.lp, 1}, t.state, s.ln, t.through, s.ln, false);
-  for (int64_t i = 0; i < q; ++i) {
+  double after = 0;  // of this token and later ones
+  for (int64_t i = q - 1; i >= 0; --i) {
     const float *v = t.through + i * s.ln, *c = t.group.c + i * s.ln;
     float* dci = dc + i * s.ln;
-    const float through = dot(v, c, N);
-    t.dcs[i] += through;
-    t.da_log += through * k.cs[i];
+    after += dot(v, c, N);
+    t.flow[i] += static_cast<float>(after);
 #pragma omp simd
     for (int64_t n = 0; n < N; ++n) dci[n] += v[n];
   }
   matmul(P, N, q, {t.scaled, 1, s.lp}, t.group.c, s.ln, K, s.ln, true);
 }
 
-// dx, d dt and the sums over tokens, from du and dcs.
+// dx, d dt and the sums over tokens, from du and the flow.
 void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardTile& t,
                  HeadSums& sums) {
   const SsdHeadChunk& k = t.head;
   const Tensor dx = op.dx.columns(h * s.P, (h + 1) * s.P), ddt = op.ddt.columns(h, h + 1);
-  double suffix = 0;
-  for (int64_t i = t.group.q - 1; i >= 0; --i) {
-    // Nothing flows back from the first token of the next document.
-    if (i + 1 < t.group.q && k.first[i + 1] == i + 1) suffix = 0;
-    suffix += t.dcs[i];
+  for (int64_t i = 0; i < t.group.q; ++i) {
     const float *x = t.x + i * s.lp, *du = t.du + i * s.lp, *g = t.dy + i * s.lp;
     const float dt = k.dt[i];
 #pragma omp simd
     for (int64_t p = 0; p < s.P; ++p) t.row[p] = dt * du[p] + k.d * g[p];
     store_row(dx, t.group.begin + i, s.P, t.row);
-    const auto by_decay = static_cast<float>(suffix * k.a);
+    const float by_decay = t.flow[i] * k.a;
     const float draw = (dot(du, x, padded(s.P)) + by_decay) * k.slope(i, op.dt_min, op.dt_max);
     const float scaled = draw * op.dt_scale;
     store(ddt, t.group.begin + i, 1, &scaled);
+    sums.da_log += dt * by_decay;
     sums.dd += dot(g, x, padded(s.P));
     sums.dbias += draw;
   }
-  sums.da_log += t.da_log;
 }
 
 // One chunk of a task; db and dc [q, N] become the parts of its heads.
@@ -179,8 +163,6 @@ void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, 
     load_tile_rows(op.dy, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.dy);
     load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N,
                t.state);
-    std::fill_n(t.dcs, q, 0.0f);
-    t.da_log = 0;
     inside(s, t);
     through_leaving(s, t, K, db);
     through_entering(s, t, K, dc);

@@ -13,6 +13,7 @@ The folder adamw holds ten optimizer steps instead.
 import json
 import os
 import sys
+from contextlib import contextmanager, nullcontext
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -51,9 +52,12 @@ SHAPE_34B = dict(
     ssm_multipliers=[0.3535533905932738, 0.25, 0.1767766952966369, 0.5, 0.3535533905932738],
     mlp_multipliers=[0.1767766952966369, 0.011160714285714284])
 BIASES = dict(attention_bias=True, mlp_bias=True, projectors_bias=True, mamba_proj_bias=True)
+# One layer with the chunk of the released models, a sequence longer than it and many heads.
+LONG = dict(mamba_chunk_size=256, num_hidden_layers=1, mamba_d_ssm=48, mamba_n_heads=24,
+            mamba_d_head=2, vocab_size=31, hidden_size=24)
 PACKED = [[7, 1, 9, 4], [3, 13, 5]]  # lengths of the documents of each row
 
-# name: (changes to BASE, B, T, further: documents, pad)
+# name: (changes to BASE, B, T, further: documents, pad, decays, double)
 CASES = {
     "plain": ({}, 2, 16, {}),
     "groups2_norm": (GROUPS2, 2, 16, {}),
@@ -78,6 +82,9 @@ CASES = {
     "packed": (dict(num_key_value_heads=1), 2, 21, {"documents": PACKED}),
     "packed_norm_groups2": (dict(GROUPS2, **MULTIPLIERS, mamba_chunk_size=4), 2, 21,
                             {"documents": PACKED}),
+    "chunk256": (dict(LONG, **NORM), 1, 300, {"decays": "start", "double": True}),
+    "chunk256_large_dt": (dict(LONG, **GROUPS2), 1, 300,
+                          {"decays": "large", "double": True, "documents": [[3, 40, 257]]}),
     "bf16_plain": (dict(num_hidden_layers=1), 2, 16, {}),
     "bf16_norm": (GROUPS2, 2, 16, {}),
 }
@@ -115,6 +122,37 @@ def randomise(model, generator, scale):
                 normal(p, scale)
 
 
+def set_decays(model, kind):
+    """As released models start: A = -1, -2, ... and dt from 0.001 to 0.1. Or with dt up to tens, so
+    that dt A adds up to ten thousands over a chunk."""
+    with torch.no_grad():
+        for layer in model.model.layers:
+            heads = layer.mamba.A_log.numel()
+            layer.mamba.A_log.copy_(torch.log(torch.arange(1, heads + 1)))
+            if kind == "start":
+                dt = torch.logspace(-3, -1, heads).flip(0)
+                layer.mamba.dt_bias.copy_(torch.log(torch.expm1(dt)))
+            else:
+                layer.mamba.in_proj.weight[-heads:] *= 20
+
+
+@contextmanager
+def in_double(model):
+    """transformers asks for fp32 by name where it wants accuracy: here that means fp64."""
+    single, method = torch.float32, torch.Tensor.float
+    rotary, config = model.model.rotary_emb, model.config
+    model.double()
+    rotary.inv_freq = config.rope_parameters["rope_theta"] ** (
+        -torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim)
+    torch.float32 = torch.float = torch.float64
+    torch.Tensor.float = torch.Tensor.double
+    try:
+        yield
+    finally:
+        torch.float32 = torch.float = single
+        torch.Tensor.float = method
+
+
 def build(name, changes):
     generator = torch.Generator().manual_seed(sum(name.encode()) + 1000 * len(name))
     config = config_of(changes)
@@ -147,6 +185,8 @@ def save_model(folder, model):
 def make_case(name):
     changes, batch, length, further = CASES[name]
     model, generator = build(name, changes)
+    if "decays" in further:
+        set_decays(model, further["decays"])
     folder = os.path.join(HERE, name)
     save_model(folder, model)
     vocabulary = model.config.vocab_size
@@ -160,7 +200,9 @@ def make_case(name):
         for b, lengths in enumerate(further["documents"]):
             documents[b] = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
         tokens["document_ids"] = documents
-    expected = run(model, ids, documents)
+    with in_double(model) if "double" in further else nullcontext():
+        expected = run(model, ids, documents)
+    expected = {k: v.float() for k, v in expected.items()}
     save_file(tokens, os.path.join(folder, "tokens.safetensors"))
     save_file(expected, os.path.join(folder, "expected.safetensors"))
     smallest = min([(float(v.norm()), k) for k, v in expected.items() if k != "loss"])

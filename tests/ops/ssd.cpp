@@ -20,7 +20,9 @@ struct Shape {
   bool carried = false;           // the first document began in an earlier slice
   bool states = true;             // initial and final state with gradients
   double low = 0, high = std::numeric_limits<double>::infinity();
-  double bias = -0.5;
+  double bias = -0.5, bias_spread = 1;  // of dt_bias: centre, and how far values lie from it
+  double rate = 0, rate_spread = 0.7;   // of A_log
+  double inputs = 1;                    // how far dt's inputs lie from 0
   int64_t gap = 0;
   Dtype dtype = Dtype::F32;
 };
@@ -58,8 +60,10 @@ struct Run {
         dinitial(s.B, per),
         states(s.B * chunks, per),
         docs(reference::documents(s.B, s.L, s.starts, s.carried)) {
-    for (Array* a : {&x, &b, &c, &dt, &dy, &d, &initial, &dfinal}) a->fill(random);
-    bias.fill(random, 1, s.bias), a_log.fill(random, 0.7);
+    for (Array* a : {&x, &b, &c}) a->fill(random);
+    dt.fill(random, s.inputs);
+    for (Array* a : {&dy, &d, &initial, &dfinal}) a->fill(random);
+    bias.fill(random, s.bias_spread, s.bias), a_log.fill(random, s.rate_spread, s.rate);
     for (Array* a : {&dbias, &da_log, &dd})
       a->fill(random, 0);  // zero: the first gradient accumulates
     twin = {s.B,         s.L,
@@ -183,6 +187,56 @@ TEST_CASE("ssd: without states, with limits on dt, far along softplus", "[ssd]")
   check({.B = 2, .L = 40, .chunk = 16, .carried = true, .low = 0.35, .high = 0.7});
   check({.L = 40, .chunk = 16, .starts = {9}, .carried = true, .bias = 21});  // around and above 20
   check({.L = 40, .chunk = 16, .carried = true, .bias = -12});                // decays next to 1
+}
+
+// In the Euclidean norm, as whole models are judged.
+double norm_error(const Array& got, const std::vector<double>& want) {
+  double off = 0, size = 0;
+  for (int64_t i = 0; i < got.rows * got.cols; ++i) {
+    const double d = got.at(i / got.cols, i % got.cols) - want[i];
+    off += d * d, size += want[i] * want[i];
+  }
+  return std::sqrt(off / (size > 0 ? size : 1));
+}
+
+TEST_CASE("ssd: gradients keep their digits at any chunk", "[ssd][digits]") {
+  // A up to 24 in each case. dt as at the start of the released models (0.001 to 0.1); dt up to 3; and
+  // such that dt A adds up to ten thousands in a chunk while many neighbours see each other.
+  const Shape start{.L = 400, .H = 12, .bias = -4.6, .bias_spread = 2.3};
+  const Shape large{.L = 400, .H = 12, .bias = 1, .inputs = 1.5};
+  const Shape huge{.L = 400, .H = 12, .bias = -2, .inputs = 30};
+  const auto [name, values] = GENERATE_COPY(table<std::string, Shape>(
+      {{"start values", start}, {"large dt", large}, {"huge sums", huge}}));
+  const bool documents = GENERATE(false, true);
+  Shape shape = values;
+  shape.P = 8, shape.N = 16, shape.rate = shape.rate_spread = std::log(24) / 2;
+  if (documents) shape.starts = {1, 37, 300, 301, 370};
+  shape.carried = documents;
+  const Run twin(shape);
+  const reference::SsdGrads want =
+      reference::ssd_grad(twin.twin, twin.dy.values, twin.dfinal.values);
+  const reference::SsdValues values_of = reference::ssd(twin.twin);
+  for (const int64_t chunk : {16, 32, 64, 128, 256}) {
+    shape.chunk = chunk;
+    INFO(name << ", chunk " << chunk << (documents ? ", documents" : ""));
+    Run r(shape);
+    r.forward(), r.backward();
+    const std::pair<const char*, double> errors[] = {
+        {"y", norm_error(r.y, values_of.y)},
+        {"final", norm_error(r.final, values_of.final)},
+        {"dx", norm_error(r.dx, want.x)},
+        {"db", norm_error(r.db, want.b)},
+        {"dc", norm_error(r.dc, want.c)},
+        {"ddt", norm_error(r.ddt, want.dt)},
+        {"ddt_bias", norm_error(r.dbias, want.dt_bias)},
+        {"dA_log", norm_error(r.da_log, want.a_log)},
+        {"dD", norm_error(r.dd, want.d)},
+        {"dinitial", norm_error(r.dinitial, want.initial)}};
+    for (const auto& [what, error] : errors) {
+      INFO(what);
+      CHECK(error <= 2e-6);
+    }
+  }
 }
 
 TEST_CASE("ssd: column views, wide heads, states and many heads", "[ssd]") {
