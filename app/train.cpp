@@ -191,7 +191,8 @@ int train(World& world, const TrainOptions& options) {
   Config config;
   together(world.all(), [&] {
     config = load_config(options.config, options.sets);
-    config.data.train = expand_sources(config.data.train);
+    config.data.train =
+        expand_sources(config.data.train, config.data.validation, &config.notes);
     check_for_training(config, world.all().size());
   });
   world.set_timeout(config.run.timeout);

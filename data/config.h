@@ -8,7 +8,7 @@
 namespace ft {
 
 struct DataSource {
-  std::string name;   // default: the path. The order of a source depends on (seed, name, epoch)
+  std::string name;   // default: the path
   std::string path;   // prefix: PATH.bin, PATH.idx and, if there, PATH.mask.bin
   double weight = 1;  // relative; training only
   bool operator==(const DataSource&) const = default;

@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "data/mix.h"
+#include "data/names.h"
 #include "data/order.h"
 #include "data/position.h"
 #include "data/rows.h"
@@ -153,6 +154,7 @@ Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int 
   std::vector<double> weights;
   for (DataSource& source : i.config.train) {
     if (source.name.empty()) source.name = source.path;
+    check_name("data.train", source.name);  // the position is JSON, which is UTF-8
     FT_CHECK_CONFIG(i.position.sources.try_emplace(source.name).second,
                     "data.train: two sources are named '{}'; give one another name", source.name);
     i.names.push_back(source.name);
@@ -162,7 +164,7 @@ Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int 
   i.present.sequence_length = config.sequence_length;
   i.sources = open_sources(i.config, seed);
   for (size_t s = 0; s < i.sources.size(); ++s) {
-    i.position.sources[i.names[s]].identity = i.sources[s]->identity;
+    i.position.sources[i.names[s]] = {{}, i.sources[s]->identity, i.names[s]};
     i.present.weights[i.names[s]] = blend.weights[s];
   }
   enter_blend(i.position, i.present);
@@ -190,31 +192,31 @@ StepBatches Loader::next(int64_t global_batch, int64_t micro_batch) {
 
 DataState Loader::state() const { return position_text(impl_->position); }
 
-void Loader::restore(const DataState& state) {
+SourceChanges Loader::restore(const DataState& state) {
   Impl& i = *impl_;
   Position p = parse_position(state);
   FT_CHECK_CONFIG(p.seed == i.position.seed,
                   "run.seed is {}, but the run's data were put in order with {}: going on would "
                   "repeat tokens; set it back",
                   i.position.seed, p.seed);
+  std::vector<PresentSource> present;
+  for (const auto& s : i.sources)
+    present.push_back({s->config.name, s->config.path, s->identity,
+                       [set = &s->set] { return set->sparse_identity(); }});
+  SourceChanges changes = match_sources(p, present);
   for (const auto& s : i.sources) {
-    const std::string& name = s->config.name;
-    const std::string& identity = s->identity;
-    const auto [known, added] = p.sources.try_emplace(name, SourcePosition{{}, identity});
-    FT_CHECK_CONFIG(
-        known->second.identity == identity,
-        "data source '{}': {}.bin, .idx or .mask.bin changed since the checkpoint ({} then, {} "
-        "now: sizes and hashes); "
-        "bring the old files back, or give the new ones another name to start them afresh",
-        name, s->config.path, known->second.identity, identity);
-    FT_CHECK_CONFIG(known->second.cursor.document < s->set.documents(),
-                    "the checkpoint's data state is damaged: source '{}' has no document {}", name,
-                    known->second.cursor.document);
+    const SourcePosition& source = p.sources.at(s->config.name);
+    FT_CHECK_CONFIG(source.cursor.document < s->set.documents(),
+                    "the checkpoint's data state is damaged: source '{}' has no document {}",
+                    s->config.name, source.cursor.document);
   }
   enter_blend(p, i.present);
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);
   i.ahead.reset();  // waits
+  for (const auto& s : i.sources)
+    s->order = SourceOrder(s->set, p.sources.at(s->config.name).key, p.seed);
   i.position = std::move(p);
+  return changes;
 }
 
 const std::vector<std::string>& Loader::source_names() const { return impl_->names; }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "data/config.h"
+#include "data/source_match.h"
 
 #include <cstdint>
 #include <map>
@@ -52,8 +53,9 @@ class Loader {
   // The position before the sample that next() will return first. Independent of prefetching.
   DataState state() const;
   // Continues from there; the present blend may differ from the saved one (weights, new sources,
-  // sequence length). Throws ConfigError where a file's length or identity changed since.
-  void restore(const DataState& state);
+  // sequence length). A source goes on wherever its files lie now and whatever it is called: says
+  // what differs. Throws ConfigError where the files of a name changed since.
+  SourceChanges restore(const DataState& state);
   // In the order of the configuration.
   const std::vector<std::string>& source_names() const;
   // Tokens, documents, epochs per source: lines for the start of a run. Of many, the first few.

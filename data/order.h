@@ -1,6 +1,6 @@
 // The order of one source: documents permuted anew each epoch by a keyed permutation (a Feistel
 // network with cycle walking, so no table), their tokens one endless stream, read by a cursor. A
-// function of (seed, name, epoch) alone.
+// function of (seed, key, epoch) alone; the key is the source's first name.
 #pragma once
 
 #include "data/tokens.h"
@@ -29,7 +29,7 @@ struct Span {
 
 class SourceOrder {
  public:
-  SourceOrder(const TokenSet& set, const std::string& name, uint64_t seed);
+  SourceOrder(const TokenSet& set, const std::string& key, uint64_t seed);
   // The next `length + 1` tokens as spans; the cursor moves on by `length`. Looks at lengths only.
   std::vector<Span> take(Cursor& cursor, int64_t length) const;
   // Epochs done, as a fraction of documents (not of tokens: that would need a sum over all
@@ -40,7 +40,7 @@ class SourceOrder {
   int64_t document_at(const Cursor& cursor) const;
   void next_document(Cursor& cursor) const;
 
-  const TokenSet& set_;
+  const TokenSet* set_;
   uint64_t key_;
 };
 

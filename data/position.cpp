@@ -14,7 +14,8 @@ std::string position_text(const Position& p) {
     sources[name] = {{"epoch", s.cursor.epoch},
                      {"document", s.cursor.document},
                      {"offset", s.cursor.offset},
-                     {"identity", s.identity}};
+                     {"identity", s.identity},
+                     {"key", s.key}};
   for (const BlendRecord& b : p.history)
     history.push_back(
         {{"sample", b.sample}, {"sequence_length", b.sequence_length}, {"weights", b.weights}});
@@ -23,7 +24,7 @@ std::string position_text(const Position& p) {
                     {"sources", sources},
                     {"history", history},
                     {"taken", p.taken}};
-  return all.dump(-1, ' ', false, json::error_handler_t::replace);
+  return all.dump();
 }
 
 Position parse_position(const std::string& text) {
@@ -35,7 +36,8 @@ Position parse_position(const std::string& text) {
     for (const auto& [name, s] : all.at("sources").items())
       p.sources[name] = {{s.at("epoch").get<int64_t>(), s.at("document").get<int64_t>(),
                           s.at("offset").get<int64_t>()},
-                         s.at("identity").get<std::string>()};
+                         s.at("identity").get<std::string>(),
+                         s.value("key", name)};
     for (const json& b : all.at("history"))
       p.history.push_back({b.at("sample").get<int64_t>(), b.at("sequence_length").get<int64_t>(),
                            b.at("weights").get<std::map<std::string, double>>()});

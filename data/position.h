@@ -13,6 +13,8 @@ namespace ft {
 struct SourcePosition {
   Cursor cursor;
   std::string identity;  // of the files
+  // What the order is a function of beside seed and epoch: the name that the source had at first.
+  std::string key;
 };
 
 // From sample `sample` of the run on, sources were mixed like this.

@@ -1,9 +1,8 @@
 #include "data/tokens.h"
 
 #include "core/check.h"
+#include "data/identity.h"
 #include "data/token_format.h"
-
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cstring>
@@ -16,6 +15,8 @@ namespace ft {
 using namespace token_format;
 
 namespace {
+
+constexpr const char* kIdentityVersion = "2:";
 
 template <class E>
 E at(const uint8_t* data, int64_t i) {  // the arrays are not aligned
@@ -76,25 +77,6 @@ int64_t widen(uint8_t code, const uint8_t* from, int64_t count, int32_t* out) {
     default:
       return widen<uint16_t>(from, count, out);
   }
-}
-
-// A hash of up to 16 blocks spread evenly over a file, its first and last bytes among them: short
-// files whole, long ones without reading them through.
-uint64_t sampled_hash(const DataFile& file) {
-  constexpr int64_t kBlocks = 16, kBlock = 4096;
-  XXH64_hash_t hash = 0;
-  std::vector<uint8_t> room;
-  const int64_t last = std::max<int64_t>(0, file.size() - kBlock);
-  const auto place = [&](int64_t b) {
-    return last / (kBlocks - 1) * b + last % (kBlocks - 1) * b / (kBlocks - 1);
-  };
-  if (file.size() == 0) return hash;
-  for (int64_t b = 0; b < kBlocks; ++b) file.expect(place(b), kBlock);
-  for (int64_t b = 0; b < kBlocks; ++b) {
-    const int64_t n = std::min(kBlock, file.size() - place(b));
-    hash = XXH64(file.bytes(place(b), n, room), static_cast<size_t>(n), hash);
-  }
-  return hash;
 }
 
 // Room for what a thread reads, kept between calls.
@@ -286,11 +268,25 @@ void TokenSet::expect(int64_t document, int64_t begin, int64_t count) const {
 }
 
 std::string TokenSet::identity() const {
+  constexpr int64_t kWhole = int64_t{16} << 20;
+  const Impl& i = *impl_;
+  std::string text =
+      fmt::format("{}{}-{}-{:016x}-{:016x}", kIdentityVersion, i.idx.size(), i.bin.size(),
+                  content_hash(i.idx, 4 * kWhole), content_hash(i.bin, kWhole));
+  if (i.mask) text += fmt::format("-mask-{:016x}", content_hash(*i.mask, kWhole));
+  return text;
+}
+
+std::string TokenSet::sparse_identity() const {
   const Impl& i = *impl_;
   std::string text = fmt::format("{}-{}-{:016x}-{:016x}", i.idx.size(), i.bin.size(),
-                                 sampled_hash(i.idx), sampled_hash(i.bin));
-  if (i.mask) text += fmt::format("-mask-{:016x}", sampled_hash(*i.mask));
+                                 sparse_hash(i.idx), sparse_hash(i.bin));
+  if (i.mask) text += fmt::format("-mask-{:016x}", sparse_hash(*i.mask));
   return text;
+}
+
+bool is_sparse_identity(const std::string& identity) {
+  return !identity.starts_with(kIdentityVersion);
 }
 
 }  // namespace ft

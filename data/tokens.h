@@ -38,12 +38,16 @@ class TokenSet {
   // These tokens are read soon.
   void expect(int64_t document, int64_t begin, int64_t count) const;
   std::string dtype_name() const;  // "uint16", "int32", ...
-  // Lengths of the files and hashes of 16 blocks of each.
+  // Lengths and hashes of the files, wherever they lie (data/identity.h); some reading.
   std::string identity() const;
+  std::string sparse_identity() const;  // as the first checkpoints have it
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// Whether it is of the kind that the first checkpoints have.
+bool is_sparse_identity(const std::string& identity);
 
 }  // namespace ft
