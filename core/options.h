@@ -80,6 +80,9 @@ std::string nearest(const std::string& word,
 // Runs `check`; a ConfigError that begins with a setting ("train.tokens: ...") is given the place
 // of that setting in `root`.
 void with_place(const OptionNode& root, const std::function<void()>& check);
+// A number as configurations write it: 12, 1e-3, 64k, 2.5B, .inf; nothing where the text is none.
+std::optional<double> plain_number(const std::string& text);
+std::optional<int64_t> whole_number(const std::string& text);
 std::string number_text(double value);  // shortest text that reads back the same; .inf for infinity
 
 template <class T>
