@@ -39,8 +39,10 @@ class OptionNode {
   OptionNode();
   explicit OptionNode(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-  // A YAML file with everything beneath it (`extends:`) merged in, or a text.
+  // A YAML file with everything beneath it (`extends:`) merged in, or a text. A file whose name ends
+  // in .json, and one that load_json reads, is JSON as Python writes it.
   static OptionNode load(const std::string& path);
+  static OptionNode load_json(const std::string& path);
   static OptionNode parse(const std::string& text, const std::string& origin);
   // path.to.key=value, as --set takes it; list elements by number (the next number appends). A map
   // is merged into a map, everything else is replaced.
