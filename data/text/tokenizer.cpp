@@ -1,6 +1,9 @@
 #include "data/text/tokenizer.h"
 
 #include "data/text/regex.h"
+#include "core/check.h"
+
+#include <zlib.h>
 
 #include <algorithm>
 #include <utility>
@@ -47,6 +50,14 @@ class Bytes : public Tokenizer {
     return special(id) ? "" : std::string_view(all_).substr(static_cast<size_t>(id), 1);
   }
   bool special(int64_t id) const override { return id < 0 || id >= kByteEndOfDocument; }
+  std::string hash() const override {
+    std::map<int64_t, std::string_view> tokens;
+    for (int64_t id = 0; id < kByteVocab; ++id) tokens[id] = token(id);
+    return vocabulary_hash(tokens);
+  }
+  int64_t id_of(std::string_view name) const override {
+    return name == token(kByteEndOfDocument) ? kByteEndOfDocument : -1;
+  }
 
  private:
   std::string all_;
@@ -69,6 +80,15 @@ std::vector<int32_t> Tokenizer::encode_prompt(std::string_view text) const {
 }
 
 std::unique_ptr<Tokenizer> byte_tokenizer() { return std::make_unique<Bytes>(); }
+
+std::string vocabulary_hash(const std::map<int64_t, std::string_view>& tokens) {
+  uLong hash = 0;
+  for (const auto& [id, token] : tokens) {
+    const std::string line = fmt::format("{} {}\n", id, token);
+    hash = crc32_z(hash, reinterpret_cast<const Bytef*>(line.data()), line.size());
+  }
+  return fmt::format("{:08x}", hash);
+}
 
 std::string Utf8Stream::add(uint8_t byte) {
   if (missing_ > 0) {

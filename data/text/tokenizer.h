@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +20,8 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
   virtual std::string name() const = 0;    // "bytes", or the file
   virtual int64_t vocab_size() const = 0;  // one above the highest id
+  // Of all tokens and their ids, eight hexadecimal digits: equal wherever ids mean the same.
+  virtual std::string hash() const = 0;
   virtual std::vector<int32_t> encode(
       std::string_view text) const = 0;                    // U+FFFD for what is no UTF-8
   virtual const std::vector<int32_t>& prefix() const = 0;  // what stands before every prompt
@@ -26,6 +29,8 @@ class Tokenizer {
   // outside the vocabulary.
   virtual std::string_view token(int64_t id) const = 0;
   virtual bool special(int64_t id) const = 0;  // stands for no text; so do ids outside
+  // The id of a token as its tokenizer.json writes it; -1: there is none.
+  virtual int64_t id_of(std::string_view name) const = 0;
 
   // The prefix, unless the text has it, and the text.
   std::vector<int32_t> encode_prompt(std::string_view text) const;
@@ -34,6 +39,9 @@ class Tokenizer {
 };
 
 std::unique_ptr<Tokenizer> byte_tokenizer();
+
+// Tokenizer::hash() of tokens by their ids: CRC-32 over "ID TOKEN\n" of each, in their order.
+std::string vocabulary_hash(const std::map<int64_t, std::string_view>& tokens);
 
 // Turns bytes that come one by one into valid UTF-8: a character is given out when it is complete,
 // and U+FFFD stands for what is no UTF-8.

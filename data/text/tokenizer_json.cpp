@@ -107,6 +107,18 @@ class JsonTokenizer : public Tokenizer {
     return id < 0 || id >= vocab_size() || tokens_[static_cast<size_t>(id)].special;
   }
 
+  std::string hash() const override {
+    std::map<int64_t, std::string_view> tokens;
+    for (const auto& [token, id] : bpe_.vocabulary()) tokens[id] = token;
+    for (const auto& [token, id] : added_) tokens[id] = token;
+    return vocabulary_hash(tokens);
+  }
+  int64_t id_of(std::string_view name) const override {
+    for (const Vocabulary* tokens : {&added_, &bpe_.vocabulary()})
+      if (const auto found = tokens->find(name); found != tokens->end()) return found->second;
+    return -1;
+  }
+
   std::vector<int32_t> encode(std::string_view bytes) const override {
     std::vector<int32_t> ids;
     const std::string text = valid_utf8(bytes);
@@ -150,6 +162,7 @@ class JsonTokenizer : public Tokenizer {
       part.refuse(fmt::format("token {} has id {} here and {} in the vocabulary", token.content,
                               token.id, in_model->second));
     tokens_[static_cast<size_t>(token.id)].special = token.special;
+    added_.emplace(token.content, token.id);
     std::string pattern = token.normalized ? normalize(token.content) : token.content;
     (token.normalized ? normalized_ : raw_).add(std::move(token), std::move(pattern));
   }
@@ -158,6 +171,7 @@ class JsonTokenizer : public Tokenizer {
   Bpe bpe_;
   PreTokenizer pre_tokenize_;
   AddedTokens raw_, normalized_;
+  Vocabulary added_;  // names of added tokens to ids
   bool composes_ = false;
   std::vector<int32_t> prefix_;
   std::vector<Token> tokens_;  // by id
