@@ -218,7 +218,7 @@ Config load_config(const std::string& path, const std::vector<std::string>& sets
 Config parse_config(const std::string& text, const std::string& where) {
   OptionNode root = OptionNode::parse(text, where);
   // All fields are written out: the folder the weights once came from may be gone.
-  if (root.at("model").is_map()) root.set("model.init_from=");
+  if (root.at("model").is_map()) root.set("model.init_from=null");
   return read_config(root, true);
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/log.h"
 #include "core/safetensors.h"
+#include "models/falcon_h1/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -91,19 +92,21 @@ void Engine::load_folder(const std::string& hf_folder) {
   const SafetensorsFolder folder(hf_folder);
   std::set<std::string> used;
   store_.load([&](const Piece& piece, const Tensor& box) {
-    used.insert(piece.name);
-    FT_CHECK_CONFIG(folder.contains(piece.name),
+    std::string name = piece.name;
+    if (name == kEmbeddingName && !folder.contains(name) && model_.config().tie_word_embeddings)
+      name = kHeadName;  // one table under the other's name
+    used.insert(name);
+    FT_CHECK_CONFIG(folder.contains(name),
                     "{}: tensor {} is missing; the model's configuration asks for it", hf_folder,
                     piece.name);
-    const SafetensorsFile& file = folder.file_of(piece.name);
-    FT_CHECK_CONFIG(file.info(piece.name).shape == piece.shape,
+    const SafetensorsFile& file = folder.file_of(name);
+    FT_CHECK_CONFIG(file.info(name).shape == piece.shape,
                     "{}: tensor {} has shape [{}], the configuration asks for [{}]", hf_folder,
-                    piece.name, fmt::join(file.info(piece.name).shape, ", "),
-                    fmt::join(piece.shape, ", "));
+                    name, fmt::join(file.info(name).shape, ", "), fmt::join(piece.shape, ", "));
     int64_t width = 1;
     for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
     for (int64_t r = 0; r < piece.rows; ++r)
-      file.read_f32(piece.name, (piece.tensor_row + r) * width + piece.tensor_col, piece.cols,
+      file.read_f32(name, (piece.tensor_row + r) * width + piece.tensor_col, piece.cols,
                     box.f32() + r * box.stride[0]);
   });
   note_unused(hf_folder, folder.names(), used);
@@ -153,6 +156,9 @@ ModelSource open_model(const std::string& path) {
   ModelSource source;
   if (fs::exists(fs::path(path) / "config.json")) {
     source.model = load_hf_config((fs::path(path) / "config.json").string(), nullptr);
+    std::vector<std::string> notes;
+    untie_other_head(path, source.model, &notes);
+    for (const std::string& note : notes) log_warn("{}", note);
     source.folder = path;
     return source;
   }

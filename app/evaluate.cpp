@@ -3,6 +3,7 @@
 #include "app/engine.h"
 #include "app/model_text.h"
 #include "app/numbers.h"
+#include "app/run_text.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/terminal.h"
@@ -46,22 +47,14 @@ struct Text {
 // The set's tokenizer, or its mean as PREFIX.json has it. --tokenizer goes before the one that the
 // set names, the model's tokenizer is that of a set which names none.
 Text text_of_set(const std::string& prefix, const EvaluateOptions& o, const ModelText& model) {
-  const std::string path = prefix + ".json";
-  const json about =
-      fs::exists(path) ? json::parse(read_text(path), nullptr, false) : json::object();
-  FT_CHECK_CONFIG(about.is_object(), "{}: expected a JSON object, as tokenize writes it", path);
+  const auto info = read_set_info(prefix);
   Text text;
-  const auto bytes = about.find("bytes"), tokens = about.find("tokens");
-  if (bytes != about.end() && tokens != about.end()) {
-    FT_CHECK_CONFIG(bytes->is_number() && tokens->is_number() && tokens->get<double>() > 0,
-                    "{}: \"bytes\" and \"tokens\" must be numbers, tokens above 0", path);
-    text.bytes_a_token = bytes->get<double>() / tokens->get<double>();
-  }
-  const auto name = about.find("tokenizer");
+  if (info && info->bytes > 0 && info->tokens > 0)
+    text.bytes_a_token = static_cast<double>(info->bytes) / static_cast<double>(info->tokens);
   std::unique_ptr<Tokenizer> named;
-  if (o.tokenizer.empty() && name != about.end() && name->is_string() && *name != "") {
+  if (o.tokenizer.empty() && info && !info->tokenizer.empty()) {
     try {
-      named = tokenizer_of_set(prefix, *name);
+      named = tokenizer_of_set(prefix, info->tokenizer);
     } catch (const ConfigError&) {  // it may be gone since
       return text;
     }
@@ -97,6 +90,18 @@ DataSource source_of(const std::string& text) {
   return source;
 }
 
+// A set of another tokenizer has ids that mean other text to the model: its loss is a number without
+// a meaning. --tokenizer is the user's word that all is well.
+void check_tokenizers(const std::string& model, const ModelText& text, const DataSource& source) {
+  const auto info = known_of_set(source.path);
+  FT_CHECK_CONFIG(
+      !info || !other_tokenizer(text.known, *info),
+      "{} was trained with the tokenizer {}, the token set {} was made with {}: its ids "
+      "mean other text to the model; make the set with the model's tokenizer, or name "
+      "the one that is right for both: --tokenizer FILE",
+      model, tokenizer_words(text.known), source.path, tokenizer_words(*info));
+}
+
 std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data, const ModelText& text) {
   std::vector<Set> sets;
   if (o.data.empty())
@@ -106,7 +111,10 @@ std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data, const
                   "{}: names no validation sets; say what to evaluate on: "
                   "--data PREFIX (PREFIX.bin and PREFIX.idx) or --score FILE.jsonl",
                   o.model);
-  for (Set& set : sets) set.text = text_of_set(set.source.path, o, text);
+  for (Set& set : sets) {
+    if (o.tokenizer.empty()) check_tokenizers(o.model, text, set.source);
+    set.text = text_of_set(set.source.path, o, text);
+  }
   return sets;
 }
 

@@ -1,38 +1,25 @@
 // Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal
 // after saving.
 #include "app/build_info.h"
+#include "app/command_line.h"
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
 #include "app/tokenize.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
-#include "core/options.h"
 #include "parallel/comm.h"
 
-#include <CLI/CLI.hpp>
-
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <new>
-#include <string_view>
 #include <thread>
 
 namespace {
 
 using namespace ft;
-
-constexpr int kUsage = 2;
-
-void add_sets(CLI::App* command, std::vector<std::string>& sets) {
-  command
-      ->add_option("--set", sets, "Override one setting, e.g. --set optimizer.lr=1e-3 (repeatable)")
-      ->type_name("PATH=VALUE")
-      ->allow_extra_args(false)
-      ->take_all();
-}
 
 // The whole command line. `run` becomes what the chosen command does.
 struct CommandLine {
@@ -86,7 +73,7 @@ struct CommandLine {
         ->capture_default_str();
     c->add_flag("--dry-run", train_options.dry_run, "Stop after the plan");
     c->add_flag("--help-config", help_config, "Print every setting with type, default and meaning");
-    add_sets(c, train_options.sets);
+    add_sets(c, train_options.sets, "optimizer.lr=1e-3");
     c->callback([this] {
       run = [this](World& world) {
         if (help_config) {
@@ -109,15 +96,15 @@ struct CommandLine {
     c->add_option("CONFIG", plan_options.config,
                   "YAML file (for --multipliers also a Hugging Face config.json)")
         ->required();
-    c->add_option("--world", plan_options.world, "Number of ranks")->check(CLI::PositiveNumber);
+    c->add_option("--world", plan_options.world, "Number of ranks")->transform(whole(1, 1'000'000));
     c->add_option("--memory", plan_options.memory,
                   "GiB that a rank may take; a run that needs more is refused with exit code 2")
-        ->check(CLI::PositiveNumber);
+        ->transform(real(Range{.low = 0, .above = true}));
     c->add_flag("--schedule", plan_options.schedule,
                 "Also a table of learning rate, weight decay and batch over the run");
     c->add_flag("--multipliers", plan_options.multipliers,
                 "Only print the closed-form multipliers of this shape, as YAML");
-    add_sets(c, plan_options.sets);
+    add_sets(c, plan_options.sets, "train.tokens=10B");
     c->callback([this] { alone([this] { return plan(plan_options); }); });
   }
 
@@ -126,13 +113,15 @@ struct CommandLine {
                                  "Text, JSONL and folders to a token set (.bin, .idx, .json)");
     c->footer("Example: falcon-train tokenize books/ notes.jsonl.gz --out data/train");
     c->add_option("INPUT", tokenize_options.inputs, "Files and folders")->required();
-    c->add_option("--out", tokenize_options.out, "Prefix of the files to write")->required();
+    c->add_option("--out", tokenize_options.out, "Prefix of the files to write")
+        ->required()
+        ->check(file_name());
     c->add_option("--field", tokenize_options.field, "Field of JSONL lines that holds the text")
         ->capture_default_str();
     c->add_option("--prompt-field", tokenize_options.prompt_field,
                   "Field of JSONL lines that goes before the text and is left out of the loss");
     c->add_option("--threads", tokenize_options.threads, "0: as many as cores, at most 16")
-        ->check(CLI::NonNegativeNumber)
+        ->transform(whole(0, 4096))
         ->capture_default_str();
     c->callback([this] {
       alone([this] {
@@ -162,7 +151,11 @@ struct CommandLine {
         "         falcon-train report runs/a runs/b --out compare.html");
     c->add_option("RUN_DIR", report_options.runs, "Folders of runs; several are compared")
         ->required();
-    c->add_option("--out", report_options.out, "File to write; report.html in the run's folder");
+    c->add_option(
+         "--out", report_options.out,
+         "File to write; -: standard output. Default: report.html in the run's folder, compare.html "
+         "here for several")
+        ->type_name("FILE");
     c->callback([this] { run = [this](World&) { return report(report_options); }; });
   }
 
@@ -174,35 +167,40 @@ struct CommandLine {
     GenerateOptions& o = generate_options;
     c->add_option("MODEL", o.model, "Run, checkpoint or Hugging Face folder")->required();
     c->add_option("--prompt", o.prompt, "Text to continue");
-    c->add_option("--prompt-ids", o.prompt_ids, "Token ids to continue, comma-separated")
-        ->delimiter(',');
+    c->add_option_function<std::string>(
+         "--prompt-ids",
+         [&o](const std::string& text) { o.prompt_ids = whole_list("--prompt-ids", text); },
+         "Token ids to continue, comma-separated")
+        ->type_name("IDS");
     c->add_option("--tokenizer", o.tokenizer,
                   "tokenizer.json, its folder, or bytes. Default: what the run, its token set or "
                   "the model's folder says")
         ->type_name("FILE");
     c->add_option("--tokens", o.tokens, "Tokens to sample at most")
-        ->check(CLI::PositiveNumber)
+        ->transform(whole(1))
         ->capture_default_str();
     c->add_option("--temperature", o.temperature, "0: always the likeliest")
-        ->check(CLI::NonNegativeNumber)
+        ->transform(real(Range{.low = 0}))
         ->capture_default_str();
     c->add_option("--top-k", o.top_k, "Only the K likeliest; 0: all")
-        ->check(CLI::NonNegativeNumber)
+        ->transform(whole(0))
         ->capture_default_str();
     c->add_option("--top-p", o.top_p, "Only the likeliest that together reach P")
-        ->check(CLI::Range(0.0, 1.0))
+        ->transform(real(Range{0, 1}))
         ->capture_default_str();
-    c->add_option("--seed", o.seed, "Seed of the sampling")->capture_default_str();
+    c->add_option("--seed", o.seed, "Seed of the sampling")
+        ->transform(whole(0, std::numeric_limits<int64_t>::max()))
+        ->capture_default_str();
     c->add_option("--samples", o.samples, "How many texts")
-        ->check(CLI::PositiveNumber)
+        ->transform(whole(1))
         ->capture_default_str();
     c->add_flag("--ignore-end", o.ignore_end, "Go on past the end of a document");
     c->add_option("--format", o.format,
                   "text (UTF-8; other bytes show as U+FFFD), bytes as they are, or ids; auto: text "
                   "where the tokenizer is known")
-        ->check(CLI::IsMember({"auto", "text", "bytes", "ids"}))
+        ->check(one_of({"auto", "text", "bytes", "ids"}))
         ->capture_default_str();
-    add_sets(c, o.sets);
+    add_sets(c, o.sets, "train.precision=bf16");
     c->callback([this] { alone([this] { return generate(generate_options); }); });
   }
 
@@ -216,10 +214,10 @@ struct CommandLine {
     c->add_option("--tokens", o.tokens,
                   "Safetensors file: input_ids [B, T], optional labels, document_ids")
         ->required();
-    c->add_option("--out", o.out, "Safetensors file to write")->required();
+    c->add_option("--out", o.out, "Safetensors file to write")->required()->check(file_name());
     c->add_flag("--gradients", o.gradients, "Also every parameter's gradient");
     c->add_flag("--hidden", o.hidden, "Also the residual stream after each layer");
-    add_sets(c, o.sets);
+    add_sets(c, o.sets, "train.precision=bf16");
     c->callback([this] { run = [this](World& world) { return probe(world, probe_options); }; });
   }
 };
@@ -239,37 +237,6 @@ int fail(World* world, const std::string& text, int code, bool shared) {
   return code;
 }
 
-// The known command or option nearest to an argument that is neither, as a sentence; or empty.
-std::string hint(const CLI::App& app, int argc, char** argv) {
-  const CLI::App* command = &app;
-  std::vector<std::string> known;
-  for (const CLI::App* one : app.get_subcommands({})) known.push_back(one->get_name());
-  for (int i = 1; i < argc; ++i) {
-    const std::string word(
-        std::string_view(argv[i]).substr(0, std::string_view(argv[i]).find('=')));
-    if (command == &app && std::find(known.begin(), known.end(), word) != known.end()) {
-      command = app.get_subcommand(word);
-      known.clear();
-      for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
-    } else if (command == &app || word.starts_with("--")) {
-      const bool is_known = std::find(known.begin(), known.end(), word) != known.end();
-      const std::string near = is_known ? "" : nearest(word, known);
-      if (!near.empty()) return fmt::format("Did you mean {} instead of {}?\n", near, word);
-    }
-  }
-  return "";
-}
-
-int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
-  if (argc == 1) {
-    std::fputs(app.help().c_str(), stderr);
-    return kUsage;
-  }
-  if (app.exit(error) == 0) return 0;
-  std::fputs(hint(app, argc, argv).c_str(), stderr);
-  return kUsage;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -279,15 +246,8 @@ int main(int argc, char** argv) {
     world = World::open(&argc, &argv);
     explain_mapping_faults();  // after MPI, which may set handlers of its own
     const bool chief = world->all().rank() == 0;
-    try {
-      line.app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-      if (chief) {
-        const int code = usage_error(line.app, error, argc, argv);
-        return finish_stdout() || code != 0 ? code : 1;
-      }
-      return error.get_exit_code() == 0 ? 0 : kUsage;
-    }
+    if (const auto code = parse_command_line(line.app, argc, argv, chief))
+      return finish_stdout() || *code != 0 ? *code : 1;
     log_open("", chief);
     const int code = line.run(*world);
     return finish_stdout() || code != 0 ? code : 1;

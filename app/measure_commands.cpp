@@ -1,24 +1,15 @@
 #include "app/measure_commands.h"
 
 #include "app/bench.h"
+#include "app/command_line.h"
 #include "app/doctor.h"
 #include "app/evaluate.h"
-
-#include <CLI/CLI.hpp>
 
 #include <memory>
 
 namespace ft {
 
 namespace {
-
-void add_sets(CLI::App* command, std::vector<std::string>& sets, const std::string& example) {
-  command
-      ->add_option("--set", sets, "Override one setting, e.g. --set " + example + " (repeatable)")
-      ->type_name("PATH=VALUE")
-      ->allow_extra_args(false)
-      ->take_all();
-}
 
 // One process's work: under mpirun rank 0 does it.
 Run alone(std::function<int()> work) {
@@ -49,13 +40,13 @@ void add_evaluate(CLI::App& app, Run& run) {
                    ->group("Token sets");
   c->add_option("--sequence-length", o->sequence_length,
                 "Tokens of a sequence. Default: the run's, else 2048")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole(1))
       ->group("Token sets");
   c->add_option("--sequences", o->sequences, "Sequences of each set. Default: all")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole(1))
       ->group("Token sets");
   c->add_option("--batch", o->batch, "Sequences at once. Default: 4096 tokens of them")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole(1))
       ->group("Token sets");
   auto* json = c->add_option("--json", o->json, "Also write the numbers to a file; -: only them")
                    ->type_name("FILE")
@@ -67,7 +58,7 @@ void add_evaluate(CLI::App& app, Run& run) {
           ->excludes(data)
           ->excludes(json)
           ->group("Continuations");
-  c->add_option("--out", o->out, "File for the scores. Default: standard output")
+  c->add_option("--out", o->out, "File for the scores. Default, or -: standard output")
       ->type_name("FILE")
       ->needs(score)
       ->group("Continuations");
@@ -75,7 +66,7 @@ void add_evaluate(CLI::App& app, Run& run) {
        "--max-length", o->max_length,
        "Tokens of context and continuation; longer contexts lose their beginning. Default: "
        "the model's max_position_embeddings")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole(1))
       ->needs(score)
       ->group("Continuations");
   c->add_option("--tokenizer", o->tokenizer,
@@ -100,18 +91,18 @@ void add_bench(CLI::App& app, Run& run) {
   c->add_option("CONFIG", o->configs,
                 "YAML files whose models to measure. Default: Tiny-90M and the quickstart");
   c->add_option("--tokens", o->tokens, "Tokens of the one sequence")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole(1))
       ->capture_default_str();
   c->add_flag("--step", o->step, "Whole optimizer steps: tokens/s, MFU and a profile by op");
   c->add_option("--filter", o->filter, "Only ops whose name or shape holds this text");
   c->add_option("--seconds", o->seconds, "Seconds of measuring, each configuration")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->transform(real(Range{0.01, 3600}))
       ->capture_default_str();
   c->add_option("--precision", o->precision, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->check(one_of({"fp32", "bf16"}))
       ->capture_default_str();
   c->add_option("--threads", o->threads, "Threads. Default: as training takes")
-      ->check(CLI::Range(1, 4096));
+      ->transform(whole(1, 4096));
   c->add_option("--json", o->json, "Also write the numbers to a file; -: only them")
       ->type_name("FILE");
   add_sets(c, o->sets, "model.mamba_chunk_size=64");
@@ -130,7 +121,7 @@ void add_doctor(CLI::App& app, Run& run) {
   c->add_option("--directory", o->directory, "Folder of the runs; its disk is measured")
       ->capture_default_str();
   c->add_option("--seconds", o->seconds, "Seconds of each measurement")
-      ->check(CLI::Range(0.01, 600.0))
+      ->transform(real(Range{0.01, 600}))
       ->capture_default_str();
   c->add_option("--json", o->json, "Also write the findings to a file; -: only them")
       ->type_name("FILE");

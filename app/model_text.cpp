@@ -1,8 +1,8 @@
 #include "app/model_text.h"
 
-#include "data/text/tokenizer_json.h"
+#include "app/run_text.h"
 #include "core/check.h"
-#include "data/set_info.h"
+#include "data/text/tokenizer_json.h"
 
 #include <filesystem>
 
@@ -12,7 +12,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::optional<SetInfo> info_of_run(const ModelSource& source) {
+// The folders that may hold what belongs to the model: what was named, the checkpoint, its run.
+std::vector<std::string> folders_of(const ModelSource& source, const std::string& path) {
+  std::vector<std::string> folders{path};
+  if (!source.checkpoint) return folders;
+  folders.push_back(source.checkpoint->path());
+  const std::string run = run_of_checkpoint(source.checkpoint->path());
+  if (!run.empty()) folders.push_back(run);
+  return folders;
+}
+
+std::optional<SetInfo> info_of_run(const ModelSource& source, const std::string& path) {
+  for (const std::string& folder : folders_of(source, path))
+    if (const auto info = read_run_text(folder)) return info;
   if (source.data.train.empty()) return std::nullopt;
   return read_set_info(source.data.train[0].path);
 }
@@ -20,14 +32,25 @@ std::optional<SetInfo> info_of_run(const ModelSource& source) {
 // Null where nothing says which one it is.
 std::unique_ptr<Tokenizer> find(const ModelSource& source, const std::string& path,
                                 const std::optional<SetInfo>& info) {
-  if (!source.tokenizer.empty()) return open_tokenizer(source.tokenizer);
-  std::vector<std::string> folders{path};
-  if (source.checkpoint) folders.push_back(source.checkpoint->path());
-  for (const std::string& folder : folders)
+  if (source.tokenizer == "bytes") return byte_tokenizer();
+  for (const std::string& folder : folders_of(source, path))
     if (fs::exists(fs::path(folder) / "tokenizer.json")) return open_tokenizer(folder);
+  if (!source.tokenizer.empty()) return open_tokenizer(source.tokenizer);
   if (info && !info->tokenizer.empty())
-    return tokenizer_of_set(source.data.train[0].path, info->tokenizer);
+    return tokenizer_of_set(source.data.train.empty() ? path : source.data.train[0].path,
+                            info->tokenizer);
   return source.model.vocab_size == kByteVocab ? byte_tokenizer() : nullptr;
+}
+
+std::string what_was_sought(const ModelSource& source, const std::string& path) {
+  std::string text =
+      fmt::format("there is no tokenizer.json in {}", fmt::join(folders_of(source, path), ", "));
+  if (!source.data.train.empty())
+    text += fmt::format(
+        ", data.tokenizer of the run is empty, and the note of its first token set ({}.json) names "
+        "none",
+        source.data.train[0].path);
+  return text;
 }
 
 void check_fits(const Tokenizer& tokenizer, const ModelSource& source) {
@@ -74,16 +97,18 @@ ModelText text_of(const ModelSource& source, const std::string& path, const std:
     check_fits(*text.tokenizer, source);
   }
   try {
-    info = info_of_run(source);
+    info = info_of_run(source, path);
     auto found = text.tokenizer ? nullptr : find(source, path, info);
     if (found) {
       check_fits(*found, source);
       text.tokenizer = std::move(found);
     }
-    text.why = fmt::format("{} neither holds a tokenizer.json nor names one", path);
+    text.why = what_was_sought(source, path);
   } catch (const Error& error) {  // token ids can be given all the same
     text.why = error.what();
   }
+  if (text.tokenizer) text.known = known_of(*text.tokenizer);
+  else if (info) text.known = *info;
   set_ends(text, source, info);
   return text;
 }

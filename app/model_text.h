@@ -2,6 +2,7 @@
 #pragma once
 
 #include "app/engine.h"
+#include "data/set_info.h"
 #include "data/text/tokenizer.h"
 
 #include <memory>
@@ -19,6 +20,7 @@ std::unique_ptr<Tokenizer> tokenizer_of_set(const std::string& prefix, const std
 struct ModelText {
   std::unique_ptr<Tokenizer> tokenizer;  // null: not known, or it cannot be used
   std::string why;                       // then: the reason
+  SetInfo known;                         // of the tokenizer, or of what the run says of it
   std::optional<int32_t> start;          // what an empty text begins with
   std::vector<int64_t> ends;             // of documents
 
@@ -26,9 +28,9 @@ struct ModelText {
   const Tokenizer& require(const std::string& user, const std::string& otherwise) const;
 };
 
-// The tokenizer is the one that --tokenizer names (an error where it cannot be used), else
-// data.tokenizer of the run, a tokenizer.json in the folder of the model or checkpoint, what the
-// run's first token set names, or bytes where the vocabulary is theirs.
+// The tokenizer is the one that --tokenizer names (an error where it cannot be used), else the
+// tokenizer.json in the folder of the model, the checkpoint or its run (app/run_text.h), what
+// data.tokenizer or the first token set of the run names, or bytes where the vocabulary is theirs.
 ModelText text_of(const ModelSource& source, const std::string& path, const std::string& option);
 
 }  // namespace ft

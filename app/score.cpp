@@ -224,7 +224,7 @@ std::string lines_of(const std::vector<Line>& requests, const std::vector<Score>
 void show(const EvaluateOptions& o, const std::vector<Line>& requests,
           const std::vector<Score>& scores, int64_t max_length) {
   const std::string text = lines_of(requests, scores);
-  if (o.out.empty()) std::fputs(text.c_str(), stdout);
+  if (o.out.empty() || o.out == "-") std::fputs(text.c_str(), stdout);
   else write_text(o.out, text);
   const auto cut = std::count_if(requests.begin(), requests.end(),
                                  [](const Line& r) { return r.truncated > 0; });

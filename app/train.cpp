@@ -6,6 +6,7 @@
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/run_start.h"
+#include "app/run_text.h"
 #include "app/trainer.h"
 #include "core/log.h"
 #include "data/sources.h"
@@ -82,6 +83,7 @@ class Loop {
     Engine& engine = trainer_.engine();
     const int ranks = world_.all().size();
     folder_.emplace(path_, config_text(config_), trainer_.steps_done(), config_.log.tensorboard);
+    keep_run_text(path_, config_);
     log_open(path_ + "/log.txt", true);
     log_info("{}", start_text(config_, engine, ranks));
     if (!std::isnan(sgemm_))
@@ -194,6 +196,7 @@ int train(World& world, const TrainOptions& options) {
     config.data.train =
         expand_sources(config.data.train, config.data.validation, &config.notes);
     check_for_training(config, world.all().size());
+    if (world.all().rank() == 0) check_start_tokenizer(config);
   });
   world.set_timeout(config.run.timeout);
   // The smallest share of any rank, so that all decide alike.

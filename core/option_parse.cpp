@@ -11,7 +11,6 @@ namespace ft {
 namespace {
 
 using Impl = OptionNode::Impl;
-constexpr size_t kMaxDepth = 64;
 
 // Length of the UTF-8 character at `at`; 0 where there is none (RFC 3629: no overlong forms, no
 // surrogates, nothing beyond U+10FFFF).
@@ -29,33 +28,6 @@ size_t utf8_length(const std::string& text, size_t at) {
   const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
   const bool beyond = (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f);
   return overlong || beyond ? 0 : length;
-}
-
-// Without a byte order mark and with \n line ends; refuses bytes that are no text. (yaml-cpp would
-// take a byte 4 for the end of the file.)
-std::string clean(const std::string& text, const std::string& origin) {
-  std::string out;
-  out.reserve(text.size());
-  int line = 1, column = 1;
-  for (size_t i = text.rfind("\xEF\xBB\xBF", 0) == 0 ? 3 : 0; i < text.size();) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const size_t length = utf8_length(text, i);
-    FT_CHECK_CONFIG(length > 0, "{}:{}:{}: byte 0x{:02x} is not UTF-8; save the file as UTF-8",
-                    origin, line, column, byte);
-    const bool control =
-        (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7f;
-    FT_CHECK_CONFIG(!control, "{}:{}:{}: control character 0x{:02x}; is this a text file?", origin,
-                    line, column, byte);
-    if (byte == '\r') {
-      if (i + 1 == text.size() || text[i + 1] != '\n') out += '\n', ++line, column = 1;
-    } else {
-      out.append(text, i, length);
-      if (byte == '\n') ++line, column = 1;
-      else ++column;
-    }
-    i += length;
-  }
-  return out;
 }
 
 // yaml-cpp closes a quote that the file leaves open at its end, swallowing all settings below it.
@@ -163,8 +135,34 @@ class Builder : public YAML::EventHandler {
 
 }  // namespace
 
+// (yaml-cpp would take a byte 4 for the end of the file.)
+std::string clean_text(const std::string& text, const std::string& origin) {
+  std::string out;
+  out.reserve(text.size());
+  int line = 1, column = 1;
+  for (size_t i = text.rfind("\xEF\xBB\xBF", 0) == 0 ? 3 : 0; i < text.size();) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const size_t length = utf8_length(text, i);
+    FT_CHECK_CONFIG(length > 0, "{}:{}:{}: byte 0x{:02x} is not UTF-8; save the file as UTF-8",
+                    origin, line, column, byte);
+    const bool control =
+        (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7f;
+    FT_CHECK_CONFIG(!control, "{}:{}:{}: control character 0x{:02x}; is this a text file?", origin,
+                    line, column, byte);
+    if (byte == '\r') {
+      if (i + 1 == text.size() || text[i + 1] != '\n') out += '\n', ++line, column = 1;
+    } else {
+      out.append(text, i, length);
+      if (byte == '\n') ++line, column = 1;
+      else ++column;
+    }
+    i += length;
+  }
+  return out;
+}
+
 Impl::Ptr parse_yaml(std::string text, const std::string& origin) {
-  text = clean(text, origin);
+  text = clean_text(text, origin);
   Builder builder(text, origin);
   try {
     std::istringstream stream(text);

@@ -16,7 +16,7 @@ namespace {
 using Impl = OptionNode::Impl;
 constexpr uintmax_t kMaxFile = 16 << 20;
 
-Impl::Ptr read_file(const std::string& path) {
+Impl::Ptr read_file(const std::string& path, bool json) {
   std::error_code error;
   FT_CHECK_CONFIG(fs::exists(path, error), "{}: no such file", path);
   FT_CHECK_CONFIG(!fs::is_directory(path, error), "{}: is a folder; a YAML file is expected", path);
@@ -30,7 +30,7 @@ Impl::Ptr read_file(const std::string& path) {
   } catch (const Error& failure) {
     throw ConfigError(failure.what());
   }
-  Impl::Ptr root = parse_yaml(std::move(text), path);
+  Impl::Ptr root = json ? parse_json(std::move(text), path) : parse_yaml(std::move(text), path);
   if (root->kind == Impl::Null) root->kind = Impl::Map;
   if (root->kind != Impl::Map)
     option_error(OptionNode(root), "a configuration is a map of sections (run:, model:, ...)");
@@ -46,7 +46,7 @@ std::string canonical(const std::string& path) {
 }
 
 Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
-  Impl::Ptr root = read_file(path);
+  Impl::Ptr root = read_file(path, path.ends_with(".json"));
   const Impl::Entry* base = root->find("extends");
   if (!base) return root;
   const OptionNode place(base->value);
@@ -114,6 +114,10 @@ OptionNode OptionNode::load(const std::string& path) {
   return OptionNode(load_file(path, open));
 }
 
+OptionNode OptionNode::load_json(const std::string& path) {
+  return OptionNode(read_file(path, true));
+}
+
 OptionNode OptionNode::parse(const std::string& text, const std::string& origin) {
   return OptionNode(parse_yaml(text, origin));
 }
@@ -122,6 +126,10 @@ void OptionNode::set(const std::string& assignment) {
   const std::string origin = "--set " + assignment;
   const size_t equals = assignment.find('=');
   FT_CHECK_CONFIG(equals != std::string::npos && equals > 0, "{}: expected path.to.key=value",
+                  origin);
+  FT_CHECK_CONFIG(assignment.find_first_not_of(" \t", equals + 1) != std::string::npos,
+                  "{}: the value is missing; null stands for the default, \"\" in quotes of the "
+                  "shell for an empty text",
                   origin);
   const Impl::Ptr value = parse_yaml(assignment.substr(equals + 1), origin);
   const std::string path = assignment.substr(0, equals);

@@ -36,6 +36,14 @@ struct OptionNode::Impl {
 // text.
 OptionNode::Impl::Ptr parse_yaml(std::string text, const std::string& origin);
 
+// JSON as Python's json reads it, with NaN, Infinity and -Infinity, into the same tree; a key that is
+// given twice is refused, too.
+OptionNode::Impl::Ptr parse_json(std::string text, const std::string& origin);
+
+constexpr size_t kMaxDepth = 64;
+// UTF-8 without a byte order mark and with \n line ends; throws for bytes that are no text.
+std::string clean_text(const std::string& text, const std::string& origin);
+
 // Entries of `over` win; maps are merged, everything else is replaced.
 void merge_options(OptionNode::Impl& under, const OptionNode::Impl& over);
 

@@ -39,27 +39,12 @@ std::optional<T> parse_plain(const std::string& text) {
   return error == std::errc() && end == stop ? std::optional(value) : std::nullopt;
 }
 
-// A number with an optional decimal suffix k, M or B, which moves the decimal point: 2.3k is 2300
-// exactly.
-std::optional<double> parse_number(const std::string& text) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  for (const char* name : {".inf", "+.inf", "Infinity", "+Infinity"})
-    if (text == name) return kInfinity;
-  if (text == "-.inf" || text == "-Infinity") return -kInfinity;
-  const char last = text.empty() ? '\0' : text.back();
-  const char* power = last == 'k' ? "e3" : last == 'M' ? "e6" : last == 'B' ? "e9" : nullptr;
-  if (!power) return parse_plain<double>(text);
-  const std::string digits = text.substr(0, text.size() - 1);
-  if (digits.find_first_of("eE") != std::string::npos) return std::nullopt;
-  return parse_plain<double>(digits + power);
-}
-
 // What people write from habit with other readers, and how it is written here; or nothing.
 std::string number_hint(const OptionNode& node, const std::string& text, bool quoted) {
   const auto with = [](const char* words) { return std::string("; ") + words; };
   if (node.is_null()) return with("null stands for no value");
   if (!node.is_scalar()) return "";
-  if (quoted && parse_number(text)) return with("write it without quotes");
+  if (quoted && plain_number(text)) return with("write it without quotes");
   if (text.rfind("0x", 0) == 0 || text.rfind("0o", 0) == 0)
     return with("write it in decimal digits");
   if (text.find('_') != std::string::npos || text.find(',') != std::string::npos)
@@ -83,6 +68,29 @@ std::string got(const OptionNode& node, const std::string& text) {
 
 }  // namespace
 
+// A number with an optional decimal suffix k, M or B, which moves the decimal point: 2.3k is 2300
+// exactly.
+std::optional<double> plain_number(const std::string& text) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const char* name : {".inf", "+.inf", "Infinity", "+Infinity"})
+    if (text == name) return kInfinity;
+  if (text == "-.inf" || text == "-Infinity") return -kInfinity;
+  const char last = text.empty() ? '\0' : text.back();
+  const char* power = last == 'k' ? "e3" : last == 'M' ? "e6" : last == 'B' ? "e9" : nullptr;
+  if (!power) return parse_plain<double>(text);
+  const std::string digits = text.substr(0, text.size() - 1);
+  if (digits.find_first_of("eE") != std::string::npos) return std::nullopt;
+  return parse_plain<double>(digits + power);
+}
+
+std::optional<int64_t> whole_number(const std::string& text) {
+  // doubles hold whole numbers up to 2^53 only
+  if (const auto exact = parse_plain<int64_t>(text)) return *exact;
+  const auto value = plain_number(text);
+  if (!value || *value != std::floor(*value) || std::fabs(*value) > 9.0e18) return std::nullopt;
+  return static_cast<int64_t>(*value);
+}
+
 std::string OptionNode::scalar() const {
   if (impl_->kind != Impl::Scalar) option_error(*this, "a single value was expected");
   return impl_->value;
@@ -90,8 +98,8 @@ std::string OptionNode::scalar() const {
 
 double OptionNode::number(const std::string& option) const {
   if (const Impl::Entry* wrapped = impl_->find("__float__"))  // transformers 5 writes it so
-    if (const auto value = parse_number(wrapped->value->value)) return *value;
-  const auto value = is_scalar() && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
+    if (const auto value = plain_number(wrapped->value->value)) return *value;
+  const auto value = is_scalar() && !impl_->quoted ? plain_number(impl_->value) : std::nullopt;
   if (!value)
     option_error(*this, fmt::format("{} must be a number (0.1, 1e-3, 64k, 2.5B), got {}{}", option,
                                     got(*this, impl_->value),
@@ -100,14 +108,12 @@ double OptionNode::number(const std::string& option) const {
 }
 
 int64_t OptionNode::integer(const std::string& option) const {
-  if (is_scalar() && !impl_->quoted)  // doubles hold whole numbers up to 2^53 only
-    if (const auto exact = parse_plain<int64_t>(impl_->value)) return *exact;
-  const auto value = is_scalar() && !impl_->quoted ? parse_number(impl_->value) : std::nullopt;
-  if (!value || *value != std::floor(*value) || std::fabs(*value) > 9.0e18)
+  const auto value = is_scalar() && !impl_->quoted ? whole_number(impl_->value) : std::nullopt;
+  if (!value)
     option_error(*this, fmt::format("{} must be a whole number (512, 64k, 10B), got {}{}", option,
                                     got(*this, impl_->value),
                                     number_hint(*this, impl_->value, impl_->quoted)));
-  return static_cast<int64_t>(*value);
+  return *value;
 }
 
 bool OptionNode::boolean(const std::string& option) const {

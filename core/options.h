@@ -39,8 +39,10 @@ class OptionNode {
   OptionNode();
   explicit OptionNode(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-  // A YAML file with everything beneath it (`extends:`) merged in, or a text.
+  // A YAML file with everything beneath it (`extends:`) merged in, or a text. A file whose name ends
+  // in .json, and one that load_json reads, is JSON as Python writes it.
   static OptionNode load(const std::string& path);
+  static OptionNode load_json(const std::string& path);
   static OptionNode parse(const std::string& text, const std::string& origin);
   // path.to.key=value, as --set takes it; list elements by number (the next number appends). A map
   // is merged into a map, everything else is replaced.
@@ -80,6 +82,9 @@ std::string nearest(const std::string& word,
 // Runs `check`; a ConfigError that begins with a setting ("train.tokens: ...") is given the place
 // of that setting in `root`.
 void with_place(const OptionNode& root, const std::function<void()>& check);
+// A number as configurations write it: 12, 1e-3, 64k, 2.5B, .inf; nothing where the text is none.
+std::optional<double> plain_number(const std::string& text);
+std::optional<int64_t> whole_number(const std::string& text);
 std::string number_text(double value);  // shortest text that reads back the same; .inf for infinity
 
 template <class T>

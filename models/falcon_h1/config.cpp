@@ -1,6 +1,7 @@
 #include "models/falcon_h1/config.h"
 
 #include "core/options.h"
+#include "models/falcon_h1/tied_head.h"
 
 #include <algorithm>
 #include <cctype>
@@ -15,6 +16,7 @@ ModelConfig::ModelConfig() : time_step_limit{0, std::numeric_limits<double>::inf
 
 namespace {
 
+constexpr double kTransformersRopeTheta = 1e4;
 constexpr Range kSize{1, 1e9};  // products of two fit 63 bits
 
 template <class V>
@@ -93,9 +95,11 @@ constexpr const char* kOthers[] = {"architectures",        "model_type",
 
 // Fields that need more than a conversion, in either kind of file.
 void read_special(const OptionNode& node, ModelConfig& c) {
+  const bool scaled = node.at("rope_scaling").is_map() && !node.at("rope_scaling").keys().empty();
   for (const char* name : {"rope_parameters", "rope_scaling"}) {
     const OptionNode rope = node.at(name);
     if (!rope.present() || rope.is_null()) continue;
+    if (scaled && std::string(name) == "rope_parameters") continue;  // as transformers has it
     if (!rope.is_map()) option_error(rope, std::string(name) + " must be a map");
     if (const OptionNode theta = rope.at("rope_theta"); theta.present() && !theta.is_null())
       c.rope_theta = theta.number("rope_theta");
@@ -124,11 +128,21 @@ void read_special(const OptionNode& node, ModelConfig& c) {
       option_error(one, fmt::format("{} is not supported; expected null", name));
 }
 
+// Where a config.json is silent, transformers' FalconH1Config speaks: its defaults are ours but for
+// the rotary base, and a null that it lets stand counts as no.
 void read_hf(const std::string& path, ModelConfig& c, std::vector<std::string>* notes) {
-  const OptionNode node = OptionNode::load(path);
+  const OptionNode node = OptionNode::load_json(path);
+  c.rope_theta = kTransformersRopeTheta;
   OptionReader reader(node, "");
   describe(reader, c);
   read_special(node, c);
+  for (const auto& [name, flag] : {std::pair{"mamba_conv_bias", &c.mamba_conv_bias},
+                                   {"mamba_proj_bias", &c.mamba_proj_bias},
+                                   {"mamba_norm_before_gate", &c.mamba_norm_before_gate},
+                                   {"mamba_rms_norm", &c.mamba_rms_norm},
+                                   {"projectors_bias", &c.projectors_bias}})
+    if (node.at(name).is_null()) *flag = false;
+  if (node.at("eos_token_id").is_null()) c.eos_token_id.clear();
   for (const char* key : kOthers) reader.ignore(key);
   std::string unknown;
   for (const std::string& key : node.keys())
@@ -226,6 +240,8 @@ ModelConfig read_model(const OptionNode& section, std::vector<std::string>* note
   if (config.present() && !config.is_null())
     start_from(config, "model.config", path_of(config, "model.config"));
   else if (!folder.empty()) start_from(from, "model.init_from", folder + "/config.json");
+  if (!folder.empty() && !section.at("tie_word_embeddings").present())
+    untie_other_head(folder, c, notes);
   OptionReader reader(section, "model");
   describe(reader, c);
   describe_ours(reader, c);

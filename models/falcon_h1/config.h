@@ -11,8 +11,9 @@ namespace ft {
 
 class OptionNode;
 
-// Defaults are those of transformers' FalconH1Config. 0 in a field marked (derived) means "work it
-// out".
+// Defaults are those of transformers' FalconH1Config but for rope_theta, where they are those of the
+// released models (a config.json without one means 1e4, as in transformers). 0 in a field marked
+// (derived) means "work it out".
 struct ModelConfig {
   int64_t vocab_size = 128000;
   bool tie_word_embeddings = false;

@@ -7,6 +7,9 @@
 
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
+#include <cmath>
 #include <filesystem>
 #include <set>
 #include <sstream>
@@ -199,6 +202,43 @@ TEST_CASE("config: Hugging Face's config.json as Python writes it", "[config]") 
   has(refused("{\"rope_parameters\": {\"rope_type\": \"yarn\"}}"), "expected rope_type: default");
   has(refused("{\"sliding_window\": 128}"), "sliding_window is not supported");
   has(refused("{\"hidden_size\": 64, \"hidden_size\": 65}"), "given twice");
+  write_text(path,
+             "{\"_name_or_path\": \"\\ud83d\\ude00\", \"hidden_size\": 64, \"mystery\": NaN}");
+  CHECK(load_hf_config(path, nullptr).hidden_size == 64);
+}
+
+TEST_CASE("config: where config.json is silent, transformers' defaults hold", "[config]") {
+  using nlohmann::json;
+  const Folder folder;
+  const std::string path = folder.path + "/config.json";
+  const json golden = json::parse(read_text("tests/app/golden/config_defaults.json"));
+  REQUIRE(golden["cases"].size() > 70);
+  for (const json& one : golden["cases"]) {
+    json config = golden["config"], expected = golden["resolved"];
+    for (const auto& key : one["without"]) config.erase(key.get<std::string>());
+    config.update(one["with"]), expected.update(one["but"]);
+    for (const auto& key : one["open"]) expected.erase(key.get<std::string>());
+    write_text(path, config.dump());
+    const ModelConfig m = load_hf_config(path, nullptr);
+    const OptionNode got = OptionNode::parse(model_text(m, 0), "resolved");
+    for (const auto& [key, value] : expected.items()) {
+      INFO("without " << one["without"] << ", with " << one["with"] << ": " << key);
+      const OptionNode node = got.at(key);
+      const auto same = [](const OptionNode& at, const json& v) {
+        if (v.is_null()) return at.is_null();
+        if (v.is_boolean()) return at.boolean("") == v.get<bool>();
+        if (v.is_string() && v != "Infinity") return at.text("") == v.get<std::string>();
+        return at.number("") == (v.is_string() ? HUGE_VAL : v.get<double>());
+      };
+      if (!value.is_array()) {
+        CHECK(same(node, value));
+        continue;
+      }
+      REQUIRE(node.items().size() == value.size());
+      for (size_t i = 0; i < value.size(); ++i) CHECK(same(node.items()[i], value[i]));
+    }
+  }
+  CHECK(parse_config("model: {hidden_size: 64}\n", "c.yaml").model.rope_theta == 1e11);
 }
 
 TEST_CASE("config: model.config is relative to the file that names it", "[config]") {

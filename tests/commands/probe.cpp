@@ -168,6 +168,43 @@ TEST_CASE("probe: hidden.0 is the scaled embedding, hidden.L feeds the head") {
   CHECK(difference(logits, product) < 1e-5);
 }
 
+TEST_CASE("probe: a head that differs from the embedding is not tied, as in transformers") {
+  const auto set_tied = [](const std::string& folder) {
+    json config = json::parse(read_text(folder + "/config.json"));
+    config["tie_word_embeddings"] = true;
+    write_text(folder + "/config.json", config.dump());
+  };
+  const auto logits = [&](const std::string& model, const std::string& tokens) {
+    const Ran ran = probe(model, tokens_of(tokens));
+    INFO(ran.err);
+    REQUIRE(ran.code == 0);
+    return std::pair{SafetensorsFile(out_file()).read_f32("logits"), ran.out + ran.err};
+  };
+  const std::string other = copy_of("plain");
+  set_tied(other);
+  const auto [untied, said] = logits(other, "plain");
+  CHECK(untied == logits(golden + "plain", "plain").first);
+  CHECK(has(said, "the weights hold a lm_head.weight of its own: the two are not tied"));
+
+  // The same table under both names, or under the head's alone, is one table.
+  const SafetensorsFile file(golden + "tied/model.safetensors");
+  const auto expected = logits(golden + "tied", "tied").first;
+  for (const bool both : {true, false}) {
+    const std::string folder = copy_of("tied");
+    Weights weights;
+    for (const auto& [name, info] : file.tensors()) {
+      const bool table = name == "model.embed_tokens.weight";
+      const auto values = file.read_f32(name);
+      if (!table || both) weights.add(name, "F32", info.shape, values);
+      if (table) weights.add("lm_head.weight", "F32", info.shape, values);
+    }
+    write_safetensors(folder + "/model.safetensors", weights.tensors);
+    const auto [made, text] = logits(folder, "tied");
+    CHECK(made == expected);
+    CHECK(!has(text, "not tied"));
+  }
+}
+
 TEST_CASE("probe: labels override, -100 is left out, documents end the default ones") {
   const std::string model = golden + "norm";
   const std::vector<int64_t> ids = {5, 6, 7, 8, 9, 10};

@@ -257,6 +257,56 @@ TEST_CASE("options: byte order mark, line ends of Windows, comments, nothing at 
   CHECK(read("{\n\t\"count\": 4,\n\t\"numbers\": [1.5, -2]\n}\n").numbers[1] == -2);
 }
 
+TEST_CASE("options: JSON as Python writes it, with places", "[options]") {
+  fs::create_directories(folder());
+  const std::string path = folder() + "/c.json";
+  const auto load = [&](const std::string& text) {
+    write_text(path, text);
+    return read(OptionNode::load(path));
+  };
+  const Sample c = load(
+      "{\"text\": \"\\ud83d\\ude00 caf\\u00e9\\/\\t\\\"\\\\ # no comment\",\r\n"
+      "\t\"numbers\":[1,-2.5e-1, 3E0],\"flag\":true,\"maybe\":null,\n"
+      " \"inner\": {\"factor\": 1.0, \"name\": \"half \\ud83d of\"}, \"pairs\": [],\n"
+      " \"choice\": \"two\", \"small\": -4}\n");
+  CHECK(c.text == "\xF0\x9F\x98\x80 caf\xC3\xA9/\t\"\\ # no comment");
+  CHECK(c.numbers == std::vector<double>{1, -0.25, 3});
+  CHECK((c.flag && !c.maybe && c.pairs.empty() && c.small == -4));
+  CHECK(c.inner.name == "half \xEF\xBF\xBD of");
+  const OptionNode wide = [&] {
+    write_text(path, "{\"a\": [Infinity, -Infinity, NaN, {\"__float__\": \"Infinity\"}]}");
+    return OptionNode::load(path).at("a");
+  }();
+  CHECK(wide.items()[0].number("a") == HUGE_VAL);
+  CHECK(wide.items()[1].number("a") == -HUGE_VAL);
+  has(message([&] { (void)wide.items()[2].number("a"); }), "c.json:1:29: a must be a number");
+  CHECK(wide.items()[3].number("a") == HUGE_VAL);
+  const auto refused = [&](const std::string& text, const std::string& says) {
+    const std::string said = message([&] { load(text); });
+    has(said, path + ":");
+    has(said, says);
+  };
+  refused("{\"count\": \"7\"}", "c.json:1:11: count must be a whole number");
+  refused("{\n  \"count\": nan}", "c.json:2:12: not valid JSON: \"nan\" is no value");
+  refused("{\"count\": 1,}", "a key in double quotes is expected");
+  refused("{\"count\": 1 \"rate\": 2}", "a comma or the end of the map, }, is expected");
+  refused("{\"count\" 1}", "a colon is expected behind the key \"count\"");
+  refused("{\"numbers\": [1 2]}", "a comma or the end of the list, ], is expected");
+  refused("{'count': 1}", "a key in double quotes is expected");
+  refused("{\"text\": \"\\x41\"}", "\\x is not an escape");
+  refused("{\"text\": \"\\u12g4\"}", "four hexadecimal digits");
+  refused("{\"text\": \"open\n\"}", "this text is never closed");
+  refused("{\"text\": \"open", "this text is never closed");
+  refused("{\"text\":", "a value is expected");
+  refused("{\"count\": 1} 2", "text after the end");
+  refused("{\"count\": 1, \"count\": 2}", "key \"count\" is given twice");
+  refused("{\"count\": .5}", "\".5\" is no value");
+  refused("{\"count\": 1-2}", "count must be a whole number");
+  refused("", "is empty");
+  refused("[1]", "a configuration is a map");
+  refused("{\"a\": " + std::string(70, '[') + std::string(70, ']') + "}", "nested deeper than 64");
+}
+
 TEST_CASE("options: nesting has an end, size does not matter", "[options]") {
   const auto nested = [](size_t depth) {
     return "words: " + std::string(depth, '[') + std::string(depth, ']');
@@ -312,6 +362,8 @@ TEST_CASE("options: --set refuses what it cannot place", "[options]") {
   has(said("count=x"), "--set count=x: count must be a whole number");
   has(said("extends=g.yaml"), "extends belongs into the file");
   has(said("numbers=[1"), "bracket or a brace left open");
+  for (const char* empty : {"text=", "count= ", "inner.factor="})
+    has(said(empty), std::string("--set ") + empty + ": the value is missing");
 }
 
 TEST_CASE("options: extends is relative to its own file, chains, and says what is missing",

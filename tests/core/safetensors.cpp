@@ -64,6 +64,16 @@ TEST_CASE("safetensors: what is written reads back", "[safetensors]") {
   CHECK_THROWS_AS(file.read_i64("a"), ConfigError);
 }
 
+TEST_CASE("safetensors: metadata may be null", "[safetensors]") {
+  const Folder folder;
+  const std::string path = folder.file("null.safetensors");
+  write_text(
+      path,
+      with_header(R"({"__metadata__":null,"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+                  std::string(8, '\0')));
+  CHECK(SafetensorsFile(path).tensors().size() == 1);
+}
+
 TEST_CASE("safetensors: a damaged header is refused", "[safetensors]") {
   const Folder folder;
   const std::string t = R"("dtype":"F32","shape":[2],"data_offsets":)", eight(8, '\0');
