@@ -1,14 +1,38 @@
-// What a run leaves in runs/NAME. Rank 0 writes.
+// What a run leaves in runs/NAME. Rank 0 writes; a failure is written by the rank that has it.
 //   config.yaml      the resolved configuration. Where a resumed run's differs from the one that is
 //                    there, the old one stays as config.until-step-XXXXXXXX.yaml
 //   metrics.jsonl    one object a step and a validation: app/metrics.h. A run that goes back to an
 //                    earlier checkpoint leaves the lines of later steps in
 //                    metrics.after-step-XXXXXXXX.jsonl (then .2.jsonl, ...)
-//   events.jsonl     one object for what happened: {"time", "event", "step", ...}; events are
-//                    start (with facts about model, machine and layout), stop, done
+//   events.jsonl     one object for what happened: below
 //   tensorboard/     the metrics as event files: app/tensorboard.h
 //   log.txt          the lines of the terminal, with their time; a resumed run appends
 //   checkpoints/
+//
+// events.jsonl only grows. Each line is a strict JSON object {"time" (UTC), "event", "step", ...};
+// step is the last one done when it happened, or the one that it is about. A process that goes on
+// from step N does later steps again: what lines before its start say of them (spike, skip, ...)
+// belongs to a course that was left. Texts but for those marked as numbers (n), which are null where
+// not known:
+//   start        a process begins, new or resumed (step > 0): machine, pattern, build, libraries,
+//                resumed_from, init_from; ranks n, threads n (of a rank), parameters n, steps n,
+//                model_flops_per_token n, sgemm_flops n
+//   init_from    weights came from a Hugging Face folder: path; tensors n, parameters n
+//   resume       after start: from (checkpoint), bitwise ("yes", or what keeps the run from going on
+//                bit for bit); changed: [{what, from, to}], such as
+//                {"what": "optimizer.lr", "from": "1e-3", "to": "2e-3"}
+//   moved        an earlier life's record or later checkpoints were put aside: from, to, why
+//   save         path; seconds n, bytes n
+//   save_failed  why, next (what will be tried)
+//   removal      of a checkpoint: path, why
+//   spike        why, action (warn, skip, stop); loss n, bound n
+//   non_finite   why, action (skip, stop); loss n, grad_norm n
+//   no_labels    the step had no label that counts
+//   skip         no weight was changed: why (spike, non_finite, no_labels)
+//   validation_failed   set, why
+//   failure      the process ends with an error: message; rank n, exit_code n
+//   stop         saved before the end: why ("SIGTERM", "run.stop_before"), path
+//   done         the last step is done and saved: path
 #pragma once
 
 #include "app/metrics.h"
