@@ -8,6 +8,7 @@
 #include "app/run_start.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "core/nan.h"
 #include "data/sources.h"
 #include "parallel/health.h"
 
@@ -124,7 +125,7 @@ class Loop {
       const auto [loss, tokens] = trainer_.validate(set);
       if (!chief()) continue;
       folder_->add(ValidationRecord{.step = step, .set = set.name, .loss = loss, .tokens = tokens});
-      log_info("validation {}: loss {:.4f} over {} tokens", set.name, loss, tokens);
+      log_info("validation {}: loss {:.4f} over {} tokens", set.name, unsigned_nan(loss), tokens);
       if (last)
         log_info(
             "validation {}: a model that knows only how often each token occurs would reach {:.4f}",
