@@ -38,7 +38,9 @@ Engine::Engine(Device& device, const Options& o)
   store_.bind(memory_, o.precision, o.plan.training);
   model_.plan(memory_, o.plan);
   // A smaller micro-batch, as the last of a step may be, can ask an op for more than the largest.
-  for (int64_t sequences = o.plan.largest.sequences; sequences > 0; --sequences)
+  // All of them up to 63 sequences; of more, which differ little, some.
+  for (int64_t sequences = o.plan.largest.sequences; sequences > 0;
+       sequences -= std::max<int64_t>(1, sequences / 32))
     workspaces_.add(count_pass({sequences, o.plan.largest.length}, o.plan.training).workspaces);
   workspaces_.add(count_update().workspaces);
   const int64_t bytes = scratch_.high_water();

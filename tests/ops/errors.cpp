@@ -2,7 +2,7 @@
 // name layer and op on their way through the gateway.
 #include "tests/ops/cases.h"
 
-#include "core/context.h"
+#include "core/observe.h"
 #include "cpu/common.h"
 
 using namespace ft;
@@ -61,6 +61,16 @@ TEST_CASE("token ids outside the table are refused before they are followed", "[
     CHECK_THROWS_WITH(g.c(ops::EmbeddingGrad{.dweight = *weight, .dy = *y, .ids = *ids}),
                       "model.embed_tokens: embedding_grad: " + words);
   }
+}
+
+TEST_CASE("the first bad value is named, a NaN without its sign", "[errors]") {
+  Gateway g;
+  Inspector inspector;
+  g.c.observer = &inspector, g.c.where = "model.layers.3.";
+  Buffer x(Dtype::F32, 2, 3), y(Dtype::F32, 2, 3);
+  x.fill(1), x.set(4, -std::numeric_limits<double>::quiet_NaN());
+  g.c(ops::Copy{.y = *y, .x = *x});
+  CHECK(inspector.first_bad() == "model.layers.3: copy.y at [1, 1] is nan");
 }
 
 TEST_CASE("errors of dtype and shape name the layer and the op", "[errors]") {
