@@ -29,6 +29,7 @@ ModelConfig shaped(const std::string& pattern, bool wide_attention) {
   ModelConfig m = test::tiny(pattern, static_cast<int64_t>(pattern.size()));
   if (wide_attention) m.num_attention_heads = 8, m.num_key_value_heads = 4, m.head_dim = 14;
   else m.mamba_d_ssm = 48, m.mamba_d_head = 0, m.mamba_d_state = 19;
+  m.mamba_d_conv = static_cast<int64_t>(2 * pattern.size()) - 1;  // 1, 3, 5 taps
   m.finish();
   return m;
 }
