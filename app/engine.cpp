@@ -38,7 +38,11 @@ Engine::Engine(Device& device, const Options& o)
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
   model_.plan(memory_, o.plan);
-  workspaces_.add(count(o.plan.training).workspaces);
+  // A smaller micro-batch, as the last of a step may be, can ask an op for more than the largest.
+  // All of them up to 63 sequences; of more, which differ little, some.
+  for (int64_t sequences = o.plan.largest.sequences; sequences > 0;
+       sequences -= std::max<int64_t>(1, sequences / 32))
+    workspaces_.add(count_pass({sequences, o.plan.largest.length}, o.plan.training).workspaces);
   workspaces_.add(count_update().workspaces);
   const int64_t bytes = scratch_.high_water();
   scratch_.bind(memory_.bytes("scratch", bytes), bytes);
@@ -58,20 +62,12 @@ Tally Engine::count_update() {
   return c.tally;
 }
 
-Tally Engine::count(bool backward) {
+Tally Engine::count_pass(const Extent& extent, bool backward) {
   Ctx c(device_, scratch_, false);
-  model_.forward(c, 0, plan_.largest);
-  if (backward) {
-    for (int64_t sequences : {plan_.largest.sequences, int64_t{1}})
-      model_.backward(c, 0, {sequences, plan_.largest.length});
-  } else {
-    model_.loss(c, 0, plan_.largest, Grad::Overwrite);
-  }
-  if (!backward) return c.tally;
-  Ctx once(device_, scratch_, false);  // the tally of one pass alone
-  model_.forward(once, 0, plan_.largest);
-  model_.backward(once, 0, plan_.largest);
-  return once.tally;
+  model_.forward(c, 0, extent);
+  if (backward) model_.backward(c, 0, extent);
+  else model_.loss(c, 0, extent, Grad::Overwrite);
+  return c.tally;
 }
 
 // Tensors that the model has no place for, as older releases' rotary tables.
@@ -130,6 +126,9 @@ void Engine::refresh_weights() {
 
 Extent Engine::feed(int64_t slot, const Batch& batch) {
   const MicroInputs& in = model_.inputs(slot);
+  FT_CHECK(batch.sequences * batch.length <= in.ids.size(),
+           "a batch of {} x {} tokens does not fit into the {} that were planned", batch.sequences,
+           batch.length, in.ids.size());
   const auto bytes = static_cast<size_t>(batch.sequences * batch.length) * sizeof(int32_t);
   device_.copy(in.ids.data, batch.ids.data(), bytes, {});
   device_.copy(in.labels.data, batch.labels.data(), bytes, {});

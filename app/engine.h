@@ -31,9 +31,9 @@ class Engine {
   Engine(Device& device, const Options& options);
 
   Ctx context() { return Ctx(device_, scratch_, !memory_.is_virtual()); }
-  // FLOPs, bytes, scratch and workspaces of one pass over the largest micro-batch, counted without
+  // FLOPs, bytes and workspaces of one pass over the largest micro-batch, counted without
   // running.
-  Tally count(bool backward);
+  Tally count(bool backward) { return count_pass(plan_.largest, backward); }
 
   void load_folder(const std::string& hf_folder);      // Hugging Face safetensors
   void load_checkpoint(const Checkpoint& checkpoint);  // weights only
@@ -45,12 +45,13 @@ class Engine {
 
   Device& device() { return device_; }
   Memory& memory() { return memory_; }
-  // What the ops of the largest pass and of the update take for themselves.
+  // What the ops of passes of any size and of the update take for themselves.
   const WorkspaceNeed& workspaces() const { return workspaces_; }
   Model& model() { return model_; }
   Store& store() { return store_; }
 
  private:
+  Tally count_pass(const Extent& extent, bool backward);
   Tally count_update();
 
   Device& device_;

@@ -6,6 +6,7 @@
 #include "app/run_text.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/nan.h"
 #include "core/terminal.h"
 #include "parallel/mesh.h"
 
@@ -160,9 +161,9 @@ void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
 }
 
 std::string row(const std::string& name, const Sums& s, size_t width) {
-  return fmt::format("{:<{}}{:>14}{:>11.4f}{:>13.5g}{:>11}\n", name, width, s.labels, s.loss(),
-                     std::exp(s.loss()),
-                     s.bytes > 0 ? fmt::format("{:.4f}", s.bits_per_byte()) : "n/a");
+  return fmt::format("{:<{}}{:>14}{:>11.4f}{:>13.5g}{:>11}\n", name, width, s.labels,
+                     unsigned_nan(s.loss()), unsigned_nan(std::exp(s.loss())),
+                     s.bytes > 0 ? fmt::format("{:.4f}", unsigned_nan(s.bits_per_byte())) : "n/a");
 }
 
 std::string range(size_t bucket) {

@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "core/nan.h"
 
 #include <nlohmann/json.hpp>
 
@@ -49,9 +50,8 @@ bool Guard::accept(Group& all, const Outcome& o, const std::function<std::string
         o.step, spiked));
   }
   const bool stop = config_.non_finite == "stop";
-  const auto text = [](double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); };
-  std::string why = fmt::format("loss {} and gradient norm {} are not both finite", text(o.loss),
-                                text(o.grad_norm));  // a NaN may carry a sign, which says nothing
+  std::string why = fmt::format("loss {} and gradient norm {} are not both finite",
+                                unsigned_nan(o.loss), unsigned_nan(o.grad_norm));
   // A replay costs a step, so only the first of many in a row is looked into.
   if (stop || skipped_ == 0)
     why += fmt::format(" (first bad value: {})", first_finding(all, inspect()));

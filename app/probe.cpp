@@ -3,6 +3,7 @@
 #include "app/commands.h"
 #include "app/engine.h"
 #include "core/log.h"
+#include "core/nan.h"
 #include "core/safetensors.h"
 #include "parallel/mesh.h"
 
@@ -213,7 +214,7 @@ int probe(World& world, const ProbeOptions& options) {
   }
   if (world.all().rank() == 0) {
     write_safetensors(options.out, out.tensors);
-    log_info("loss {:.6f} over {} labels; {} tensors written to {}", loss, valid,
+    log_info("loss {:.6f} over {} labels; {} tensors written to {}", unsigned_nan(loss), valid,
              out.tensors.size(), options.out);
   }
   return 0;

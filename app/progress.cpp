@@ -1,6 +1,7 @@
 #include "app/progress.h"
 
 #include "core/log.h"
+#include "core/nan.h"
 
 #include <algorithm>
 #include <cmath>
@@ -39,8 +40,8 @@ std::string step_line(const StepRecord& r) {
   return fmt::format(
       "step {:>{}}/{}  {:.1f}%  loss {:.4f}  grad {:.2f}  lr {:.2e}  {} tok/s{}  step {}  eta {}  "
       "mem {}/{} GiB{}",
-      r.step, total.size(), total, percent(r), r.loss, r.grad_norm, r.lr,
-      rate_text(r.tokens_per_second), mfu, seconds_text(r.seconds), duration(r.eta),
+      r.step, total.size(), total, percent(r), unsigned_nan(r.loss), unsigned_nan(r.grad_norm),
+      r.lr, rate_text(r.tokens_per_second), mfu, seconds_text(r.seconds), duration(r.eta),
       gib(r.memory_peak), gib(r.memory_total), r.skipped ? "  skipped" : "");
 }
 
@@ -49,7 +50,7 @@ std::string status_line(const StepRecord& r, const Terminal& terminal) {
   enum { kStep, kPercent, kEta, kLoss, kSpeed, kFields };
   const std::string fields[kFields] = {
       fmt::format("step {}/{}", r.step, r.steps), fmt::format("{:.1f}%", percent(r)),
-      fmt::format("eta {}", duration(r.eta)), fmt::format("loss {:.4f}", r.loss),
+      fmt::format("eta {}", duration(r.eta)), fmt::format("loss {:.4f}", unsigned_nan(r.loss)),
       fmt::format("{} tok/s", rate_text(r.tokens_per_second))};
   const int room = terminal.columns - 1;
   int used = 0, shown = 0;

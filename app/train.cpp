@@ -9,6 +9,7 @@
 #include "app/run_text.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "core/nan.h"
 #include "data/sources.h"
 #include "parallel/health.h"
 
@@ -128,7 +129,7 @@ class Loop {
       const auto [loss, tokens] = trainer_.validate(set);
       if (!chief()) continue;
       folder_->add(ValidationRecord{.step = step, .set = set.name, .loss = loss, .tokens = tokens});
-      log_info("validation {}: loss {:.4f} over {} tokens", set.name, loss, tokens);
+      log_info("validation {}: loss {:.4f} over {} tokens", set.name, unsigned_nan(loss), tokens);
       if (last)
         log_info(
             "validation {}: a model that knows only how often each token occurs would reach {:.4f}",

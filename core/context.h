@@ -39,6 +39,11 @@ struct Tally {
   WorkspaceNeed workspaces;
 };
 
+// "model.layers.3." begins names of parameters; alone it is shown without its point.
+std::string layer_label(std::string where);
+// Throws the error that is being handled again, its message naming the layer and the op.
+[[noreturn]] void rethrow_of(const std::string& where, const char* op, const Error& error);
+
 class Ctx {
  public:
   // execute = false: ops are only counted.
@@ -59,15 +64,11 @@ class Ctx {
     ++tally.ops;
     tally.flops += op.flops();
     tally.bytes += bytes_of(op);
-    if (!execute_) return count(op);
-    if (observer) observer->before(where, Op::kName);
-    if constexpr (kBuiltWithCuda) {
-      if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
-      else cpu::run(op, stream_);
-    } else {
-      cpu::run(op, stream_);
+    try {
+      execute_ ? execute(op) : count(op);
+    } catch (const Error& error) {
+      rethrow_of(where, Op::kName, error);
     }
-    if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
   }
 
   Temp temp(Dtype dtype, std::initializer_list<int64_t> shape) {
@@ -86,6 +87,17 @@ class Ctx {
   bool executes() const { return execute_; }
 
  private:
+  template <class Op>
+  void execute(const Op& op) {
+    if (observer) observer->before(where, Op::kName);
+    if constexpr (kBuiltWithCuda) {
+      if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
+      else cpu::run(op, stream_);
+    } else {
+      cpu::run(op, stream_);
+    }
+    if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
+  }
   template <class Op>
   static bool outputs_kept(const Op& op) {
     bool any = false, all = true;

@@ -1,5 +1,6 @@
 #include "core/observe.h"
 
+#include "core/nan.h"
 #include "core/rng.h"
 
 #include <cmath>
@@ -34,12 +35,6 @@ bool finite_at(const Tensor& t, const char* row, int64_t i) {
   return std::isfinite(value_at(t, row, i));
 }
 
-// "model.layers.3." begins names of parameters; alone it is shown without its point.
-std::string trimmed(std::string where) {
-  while (!where.empty() && where.back() == '.') where.pop_back();
-  return where;
-}
-
 }  // namespace
 
 void Profile::before(const std::string&, const char*) { begin_ = std::chrono::steady_clock::now(); }
@@ -69,8 +64,8 @@ void Inspector::after(const std::string& where, const char* op, const std::vecto
     each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t r) {
       for (int64_t i = 0; i < cols && first_bad_.empty(); ++i)
         if (!finite_at(seen.tensor, row, i))
-          first_bad_ = fmt::format("{}: {}.{} at [{}, {}] is {}", trimmed(where), op, seen.name, r,
-                                   i, value_at(seen.tensor, row, i));
+          first_bad_ = fmt::format("{}: {}.{} at [{}, {}] is {}", layer_label(where), op, seen.name,
+                                   r, i, unsigned_nan(value_at(seen.tensor, row, i)));
     });
   }
 }

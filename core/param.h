@@ -54,11 +54,12 @@ struct Param {
   int64_t cols = 1;
   bool always_fp32 = false;  // small or sensitive: A_log, D, dt_bias, norms, conv, biases
   std::vector<Piece> pieces;
-  Tensor value;  // [rows, cols] (dims 1 where cols is 1)
+  Tensor value;  // [rows, cols]; [rows] of a vector
   Tensor grad;
   Tensor master, exp_avg, exp_avg_sq;  // fp32; master is value itself where compute is fp32
 
   bool present() const { return rows > 0; }
+  bool vector() const { return always_fp32 && cols == 1; }  // a matrix may be one column wide
   int64_t size() const { return rows * cols; }
 };
 

@@ -54,6 +54,34 @@ void meet(Gathered& t, const AttentionSizes& s, const Reach& r, const float* kt,
   add_over_keys(s, r, t.p, v, t.o);
 }
 
+// One tile of queries of one head: the last ones see most, so they go first.
+void attend(const ops::Attention& op, const AttentionSizes& s, const float* kts, const float* vs,
+            int64_t task) {
+  const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads,
+                b = task / s.heads % s.B;
+  const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
+                token = b * s.queries + q0;
+  const int32_t* docs = op.docs.i32();
+  float* lse = op.lse.f32();
+  Gathered t(s);
+  load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
+  const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;
+  const int64_t keys = (b * s.kv_heads + s.kv_of(h)) * s.key_tiles;
+  for (int64_t k = first / kTileRows; k * kTileRows < past; ++k) {
+    const int64_t k0 = k * kTileRows;
+    meet(t, s, reach(s, docs, b, q0, n, k0, std::min(kTileRows, s.keys - k0)),
+         kts + (keys + k) * s.transposed_tile(), vs + (keys + k) * s.tile());
+  }
+  const Tensor out = op.o.columns(h * s.dim, (h + 1) * s.dim);
+  for (int64_t i = 0; i < n; ++i) {
+    float* o = t.o + i * s.stride;
+    const float scale = op.out_scale / t.sum[i];
+    for (int64_t d = 0; d < s.dim; ++d) o[d] *= scale;
+    store(out, token + i, s.dim, o);
+    lse[h * op.q.rows() + token + i] = t.high[i] + std::log(t.sum[i]);
+  }
+}
+
 }  // namespace
 
 template <>
@@ -68,49 +96,27 @@ void need(const ops::Attention& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Attention& op, Stream) {
   const AttentionSizes s(op);
-  const int64_t T = op.q.rows(), key_tiles = s.B * s.kv_heads * s.key_tiles;
-  const int32_t* docs = op.docs.i32();
-  float* lse = op.lse.f32();
+  const int64_t key_tiles = s.B * s.kv_heads * s.key_tiles;
   float* kts = workspace_f32(
       kWideA, key_tiles * s.transposed_tile());  // keys as columns, once for all heads
   float* vs = workspace_f32(kWideB, key_tiles * s.tile());
-#pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < key_tiles; ++task) {
+  parallel_for(key_tiles, [&](int64_t task) {
     const int64_t tile = task % s.key_tiles, kv = task / s.key_tiles % s.kv_heads,
                   b = task / s.key_tiles / s.kv_heads;
     load_keys(s, op.k, b, kv, tile, workspace_f32(kTile, s.tile()),
               kts + task * s.transposed_tile());
     load_keys(s, op.v, b, kv, tile, vs + task * s.tile(), nullptr);
-  }
+  });
+  Thrown thrown;
 #pragma omp parallel
   {
-    const Gathered own(s);  // every thread's workspace has its size, whichever tasks it will get
+    // Every thread's workspace has its size, whichever tasks it will get.
+    thrown.guard(0, [&] { const Gathered own(s); });
 #pragma omp for schedule(dynamic)
-    for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task) {
-      // the last queries see most: they go first
-      const int64_t tile = s.query_tiles - 1 - task / (s.B * s.heads), h = task % s.heads,
-                    b = task / s.heads % s.B;
-      const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
-                    token = b * s.queries + q0;
-      Gathered t(s);
-      load_tile(s, op.q, h, token, n, op.softmax_scale, t.q);
-      const int64_t first = first_key(s, docs, b, q0), past = s.offset + q0 + n;
-      const int64_t keys = (b * s.kv_heads + s.kv_of(h)) * s.key_tiles;
-      for (int64_t k = first / kTileRows; k * kTileRows < past; ++k) {
-        const int64_t k0 = k * kTileRows;
-        meet(t, s, reach(s, docs, b, q0, n, k0, std::min(kTileRows, s.keys - k0)),
-             kts + (keys + k) * s.transposed_tile(), vs + (keys + k) * s.tile());
-      }
-      const Tensor out = op.o.columns(h * s.dim, (h + 1) * s.dim);
-      for (int64_t i = 0; i < n; ++i) {
-        float* o = t.o + i * s.stride;
-        const float scale = op.out_scale / t.sum[i];
-        for (int64_t d = 0; d < s.dim; ++d) o[d] *= scale;
-        store(out, token + i, s.dim, o);
-        lse[h * T + token + i] = t.high[i] + std::log(t.sum[i]);
-      }
-    }
+    for (int64_t task = 0; task < s.B * s.heads * s.query_tiles; ++task)
+      thrown.guard(task, [&] { attend(op, s, kts, vs, task); });
   }
+  thrown.rethrow();
 }
 
 }  // namespace ft::cpu

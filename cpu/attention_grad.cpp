@@ -20,13 +20,12 @@ struct Keys {
     const int64_t tiles = s.B * s.kv_heads * s.key_tiles;
     k = workspace_f32(kWideA, floats(s));
     kt = k + tiles * s.tile(), vt = kt + tiles * s.transposed_tile();
-#pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < tiles; ++t) {
+    parallel_for(tiles, [&](int64_t t) {
       const int64_t tile = t % s.key_tiles, kv = t / s.key_tiles % s.kv_heads,
                     b = t / s.key_tiles / s.kv_heads;
       load_keys(s, op.k, b, kv, tile, k + t * s.tile(), kt + t * s.transposed_tile());
       load_keys(s, op.v, b, kv, tile, workspace_f32(kTile, s.tile()), vt + t * s.transposed_tile());
-    }
+    });
   }
 };
 
@@ -135,21 +134,25 @@ void run(const ops::AttentionGrad& op, Stream) {
   const int64_t part = s.key_tiles * s.tile(), per = s.heads / s.kv_heads;
   float* dk = workspace_f32(kWideB, 2 * s.B * s.heads * part);  // [B, heads, keys]
   float* dv = dk + s.B * s.heads * part;
+  Thrown thrown;
 #pragma omp parallel
   {
-    workspace_f32(kTile, Head::floats(s));  // of every thread, whichever tasks it will get
+    // Of every thread, whichever tasks it will get.
+    thrown.guard(0, [&] { workspace_f32(kTile, Head::floats(s)); });
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < s.B * s.heads; ++task)
-      backward(op, s, keys, task / s.heads, task % s.heads, dk + task * part, dv + task * part);
+      thrown.guard(task, [&] {
+        backward(op, s, keys, task / s.heads, task % s.heads, dk + task * part, dv + task * part);
+      });
   }
-#pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < s.B * s.kv_heads * s.keys; ++task) {
+  thrown.rethrow();
+  parallel_for(s.B * s.kv_heads * s.keys, [&](int64_t task) {
     const int64_t j = task % s.keys, kv = task / s.keys % s.kv_heads,
                   b = task / s.keys / s.kv_heads;
     const int64_t at = (b * s.heads + kv * per) * part + j * s.stride;
     add_heads(s, dk + at, part, op.dk.columns(kv * s.dim, (kv + 1) * s.dim), b * s.keys + j);
     add_heads(s, dv + at, part, op.dv.columns(kv * s.dim, (kv + 1) * s.dim), b * s.keys + j);
-  }
+  });
 }
 
 }  // namespace ft::cpu

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/ops.h"
+#include "cpu/parallel.h"
 
 #include <algorithm>
 #include <bit>
@@ -112,8 +113,7 @@ inline int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / bl
 inline void fold(const float* partial, int64_t blocks, int64_t n, Grad grad, float scale,
                  float* out) {
   constexpr int64_t kStrip = 256;
-#pragma omp parallel for schedule(static)
-  for (int64_t strip = 0; strip < blocks_of(n, kStrip); ++strip) {
+  parallel_for(blocks_of(n, kStrip), [&](int64_t strip) {
     const int64_t begin = strip * kStrip, width = std::min(kStrip, n - begin);
     double sums[kStrip] = {};
     for (int64_t b = 0; b < blocks; ++b)
@@ -123,16 +123,16 @@ inline void fold(const float* partial, int64_t blocks, int64_t n, Grad grad, flo
       float& to = out[begin + i];
       to = grad == Grad::Accumulate ? to + value : value;
     }
-  }
+  });
 }
 
 // f(block, first token, one past the last) for each block of kReduceBlock tokens, blocks shared
 // among threads.
 template <class F>
 void for_blocks(int64_t tokens, F&& f) {
-#pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks_of(tokens, kReduceBlock); ++block)
+  parallel_for(blocks_of(tokens, kReduceBlock), [&](int64_t block) {
     f(block, block * kReduceBlock, std::min(tokens, (block + 1) * kReduceBlock));
+  });
 }
 
 // Slots of workspace().

@@ -171,8 +171,7 @@ void need(const ops::Conv1d& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Conv1d& op, Stream) {
   const Plan s = prepare(op);
-#pragma omp parallel for schedule(static)
-  for (int64_t index = 0; index < s.blocks(); ++index) {
+  parallel_for(s.blocks(), [&](int64_t index) {
     Scratch tile(s.k);
     const Block b = s.block(index);
     for (int64_t c = 0; c < s.C; c += kStrip) {
@@ -187,7 +186,7 @@ void run(const ops::Conv1d& op, Stream) {
         store_row(y, b.sequence * s.L + i, n, tile.line);
       }
     }
-  }
+  });
 }
 
 template <>
@@ -204,13 +203,12 @@ void run(const ops::Conv1dGrad& op, Stream) {
   const int64_t C = s.C, k = s.k;
   // dtaps [k][C] and dbias [C] of each block
   float* partial = workspace_f32(kPartials, s.blocks() * (k + 1) * C);
-#pragma omp parallel for schedule(static)
-  for (int64_t index = 0; index < s.blocks(); ++index) {
+  parallel_for(s.blocks(), [&](int64_t index) {
     Scratch tile(k);
     for (int64_t c = 0; c < C; c += kStrip)
       gradient_strip(op, s, s.block(index), c, std::min(kStrip, C - c), tile,
                      partial + index * (k + 1) * C);
-  }
+  });
   float* sums = workspace_f32(kWideC, (k + 1) * C);
   fold(partial, s.blocks(), (k + 1) * C, Grad::Overwrite, 1, sums);
   const bool add = op.grad == Grad::Accumulate;

@@ -36,14 +36,13 @@ void need(const ops::SwiGlu& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::SwiGlu& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float *g = workspace_f32(kRowA, C), *u = workspace_f32(kRowB, C);
     load(op.gate, t, C, g);
     load(op.up, t, C, u);
     swiglu_row(g, u, C, op.gate_scale);
     store(op.y, t, C, u);
-  }
+  });
 }
 
 template <>
@@ -54,8 +53,7 @@ void need(const ops::SwiGluGrad& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::SwiGluGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float *g = workspace_f32(kRowA, C), *u = workspace_f32(kRowB, C), *dy = workspace_f32(kRowC, C);
     load(op.gate, t, C, g);
     load(op.up, t, C, u);
@@ -63,7 +61,7 @@ void run(const ops::SwiGluGrad& op, Stream) {
     swiglu_gradient(g, u, dy, C, op.gate_scale);
     store(op.dgate, t, C, g);
     store(op.dup, t, C, u);
-  }
+  });
 }
 
 template <>
@@ -75,13 +73,12 @@ template <>
 void run(const ops::AddBias& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
   const float* bias = op.bias.f32();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float* y = workspace_f32(kRowA, C);
     load(op.y, t, C, y);
     add_scaled(y, bias, C, op.scale);
     store(op.y, t, C, y);
-  }
+  });
 }
 
 template <>
@@ -115,11 +112,10 @@ Tensor as_rows(const Tensor& t) { return t.dims == 2 ? t : t.view({1, t.size()})
 template <class F>
 void for_runs(const Tensor& y, F&& f) {
   const int64_t C = y.cols(), per_row = blocks_of(C, kRun), runs = y.rows() * per_row;
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < runs; ++r) {
+  parallel_for(runs, [&](int64_t r) {
     const int64_t begin = r % per_row * kRun;
     f(r / per_row, begin, std::min(kRun, C - begin));
-  }
+  });
 }
 
 void check_shapes(const char* what, const Tensor& y, const Tensor& x) {

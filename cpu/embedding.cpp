@@ -6,6 +6,16 @@ namespace ft::cpu {
 namespace {
 // Columns that a task owns, so that each row of the table is summed in token order.
 constexpr int64_t kColumns = 64;
+
+// Before anything is read or written behind the table.
+const int32_t* checked_ids(const char* op, const Tensor& ids, int64_t tokens, int64_t rows) {
+  FT_CHECK(ids.size() >= tokens, "{}: {} ids for {} tokens", op, ids.size(), tokens);
+  const int32_t* id = ids.i32();
+  for (int64_t t = 0; t < tokens; ++t)
+    FT_CHECK(id[t] >= 0 && id[t] < rows, "{}: id {} of token {} is outside the table of {} rows",
+             op, id[t], t, rows);
+  return id;
+}
 }  // namespace
 
 template <>
@@ -16,14 +26,13 @@ void need(const ops::Embedding& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Embedding& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
-  const int32_t* ids = op.ids.i32();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  const int32_t* ids = checked_ids("embedding", op.ids, T, op.weight.rows());
+  parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
     load(op.weight, ids[t], C, x);
     for (int64_t i = 0; i < C; ++i) x[i] *= op.scale;
     store(op.y, t, C, x);
-  }
+  });
 }
 
 template <>
@@ -34,9 +43,8 @@ void need(const ops::EmbeddingGrad&, WorkspaceNeed& n) {
 template <>
 void run(const ops::EmbeddingGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols(), V = op.dweight.rows();
-  const int32_t* ids = op.ids.i32();
-#pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < blocks_of(C, kColumns); ++task) {
+  const int32_t* ids = checked_ids("embedding_grad", op.ids, T, V);
+  parallel_for(blocks_of(C, kColumns), [&](int64_t task) {
     const int64_t begin = task * kColumns, n = std::min(kColumns, C - begin);
     float* x = workspace_f32(kRowA, kColumns);
     if (op.grad == Grad::Overwrite)
@@ -48,7 +56,7 @@ void run(const ops::EmbeddingGrad& op, Stream) {
       float* to = row<float>(op.dweight, ids[t]) + begin;
       for (int64_t i = 0; i < n; ++i) to[i] += op.scale * x[i];
     }
-  }
+  });
 }
 
 }  // namespace ft::cpu

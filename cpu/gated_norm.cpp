@@ -83,8 +83,7 @@ void run(const ops::GatedNorm& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols(), n = C / op.groups;
   const float* w = op.w ? op.w->f32() : nullptr;
   float* rstd = op.w ? op.rstd->f32() : nullptr;
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float *x = workspace_f32(kRowA, C), *gate = workspace_f32(kRowB, C);
     load(op.x, t, C, x);
     load(op.z, t, C, gate);
@@ -98,7 +97,7 @@ void run(const ops::GatedNorm& op, Stream) {
     if (w && op.norm_before_gate) multiply(x, gate, C);
     scale_row(x, C, op.out_scale);
     store(op.y, t, C, x);
-  }
+  });
 }
 
 template <>

@@ -37,8 +37,7 @@ Matrix widened(const Tensor& t, int slot) {
   if (t.dtype == Dtype::F32) return {t.f32(), t.stride[0]};
   float* wide = workspace_f32(slot, t.size());
   const int64_t rows = t.rows(), cols = t.cols();
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < rows; ++r) load(t, r, cols, wide + r * cols);
+  parallel_for(rows, [&](int64_t r) { load(t, r, cols, wide + r * cols); });
   return {wide, cols};
 }
 
@@ -128,6 +127,7 @@ void run(const ops::Gemm& op, Stream) {
   openblas_set_num_threads(1);
 #endif
   std::atomic<bool> refused = false;
+  Thrown thrown;
 #pragma omp parallel
   {
     omp_set_num_threads(
@@ -136,9 +136,12 @@ void run(const ops::Gemm& op, Stream) {
     for (int64_t i = 0; i < tiles_m * tiles_n; ++i) {
       const int64_t m0 = i / tiles_n * kTileSize, n0 = i % tiles_n * kTileSize;
       const Tile tile{m0, n0, std::min(kTileSize, M - m0), std::min(kTileSize, N - n0)};
-      if (!tile_f32(op, tile, K, a, b)) refused = true;
+      thrown.guard(i, [&] {
+        if (!tile_f32(op, tile, K, a, b)) refused = true;
+      });
     }
   }
+  thrown.rethrow();
   FT_CHECK(!refused,
            "the matrix library refused a product of {} x {} x {} ({}); check its installation", M,
            N, K, name_of(op.a.dtype));

@@ -165,10 +165,11 @@ class Multiply {
     const int64_t wide = std::min(cut_.chunk_n, cut_.N - n0),
                   deep = std::min(cut_.chunk_k, cut_.K - k0);
     const int64_t tall = blocks_of(cut_.M, cut_.rows), across = blocks_of(wide, cut_.columns);
+    Thrown thrown;
 #pragma omp parallel
     {
       // Which thread takes which task differs from step to step; what it may need does not.
-      block_memory();
+      thrown.guard(0, [&] { block_memory(); });
       u_.enter();
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < blocks_of(wide, u_.columns); ++p)
@@ -178,11 +179,14 @@ class Multiply {
 #pragma omp for schedule(dynamic)
       for (int64_t task = 0; task < tall * across; ++task) {
         const int64_t m = task / across * cut_.rows, n = task % across * cut_.columns;
-        block(m, std::min(cut_.rows, cut_.M - m), n0, n, std::min(wide, n + cut_.columns), k0,
-              deep);
+        thrown.guard(task, [&] {
+          block(m, std::min(cut_.rows, cut_.M - m), n0, n, std::min(wide, n + cut_.columns), k0,
+                deep);
+        });
       }
       u_.leave();
     }
+    thrown.rethrow();
   }
 
   // Rows [m0, m0 + rows) and columns [begin, end) of the chunk.
@@ -289,8 +293,8 @@ void need_of(const ops::Gemm& op, const Kind& kind, WorkspaceNeed& n) {
 
 }  // namespace
 
-void multiply_panels(const ops::Gemm& op) {
-  with_type(op.a.dtype, [&](auto e) { multiply<decltype(e)>(op, Wide{panels()}); });
+void multiply_panels(const ops::Gemm& op, const Panels& kernels) {
+  with_type(op.a.dtype, [&](auto e) { multiply<decltype(e)>(op, Wide{kernels}); });
 }
 
 void need_of_panels(const ops::Gemm& op, WorkspaceNeed& n) { need_of(op, Wide{panels()}, n); }

@@ -8,7 +8,7 @@ namespace ft::cpu {
 
 // op.y = alpha op(a) op(b) + residual + y where it accumulates. fp32 and bf16, gathered in fp32.
 // Every element is summed in an order that depends on K alone.
-void multiply_panels(const ops::Gemm& op);
+void multiply_panels(const ops::Gemm& op, const Panels& kernels = panels());
 void need_of_panels(const ops::Gemm& op, WorkspaceNeed& n);
 // The same of bf16 operands on the processor's bf16 products.
 void multiply_pairs(const ops::Gemm& op, const PairPanels& kernels);

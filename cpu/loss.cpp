@@ -15,18 +15,17 @@ void run(const ops::CrossEntropy& op, Stream) {
   float *loss = op.loss.f32(), *z = op.z.f32();
   FT_CHECK(V > 0 && V <= padded, "cross-entropy: a vocabulary of {} in {} columns of logits", V,
            padded);
-  for (int64_t t = 0; t < T; ++t)  // errors cannot leave the parallel loop below
+  for (int64_t t = 0; t < T; ++t)  // before anything is overwritten
     FT_CHECK(labels[t] < V, "cross-entropy: label {} of row {} is outside the vocabulary of {}",
              labels[t], t, V);
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, padded);
     const int32_t label = labels[t];
     loss[t] = z[t] = 0;
     if (label < 0) {
       std::fill_n(x, padded, 0.0f);
       if (op.inv_count) store(op.logits, t, padded, x);
-      continue;
+      return;
     }
     load(op.logits, t, padded, x);
     float high = x[0];
@@ -42,13 +41,13 @@ void run(const ops::CrossEntropy& op, Stream) {
     const float log_sum = std::log(sum), lse = high + log_sum;
     loss[t] = log_sum - target;
     z[t] = lse * lse;
-    if (!op.inv_count) continue;
+    if (!op.inv_count) return;
     const float inv = *op.inv_count->f32(), scale = inv * (1.0f + 2.0f * op.z_loss * lse) / sum;
     for (int64_t i = 0; i < V; ++i) x[i] *= scale;
     x[label] -= inv;
     std::fill(x + V, x + padded, 0.0f);
     store(op.logits, t, padded, x);
-  }
+  });
 }
 
 }  // namespace ft::cpu

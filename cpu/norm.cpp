@@ -48,15 +48,14 @@ void run(const ops::RmsNorm& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols();
   const float* w = op.w.f32();
   float* rstd = op.rstd.f32();
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
     load(op.x, t, C, x);
     const float r = 1.0f / std::sqrt(sum_squares(x, C) / static_cast<float>(C) + op.eps);
     rstd[t] = r;
     scale_row(x, w, C, r);
     store(op.y, t, C, x);
-  }
+  });
 }
 
 template <>

@@ -58,13 +58,12 @@ void run(const ops::Sum& op, Stream) {
       workspace(kPartials, static_cast<size_t>(runs.count()) * sizeof(double)));
   with_type(op.x.dtype, [&](auto type) {
     const auto* x = static_cast<const decltype(type)*>(op.x.data);
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < runs.count(); ++r) {
+    parallel_for(runs.count(), [&](int64_t r) {
       const auto* from = x + runs.offset(r, op.x);
       const int64_t n = runs.length(r);
       partial[r] = op.squared ? sum_of(from, n, [](double v) { return v * v; })
                               : sum_of(from, n, [](double v) { return v; });
-    }
+    });
   });
   double total = 0;
   for (int64_t r = 0; r < runs.count(); ++r) total += partial[r];
@@ -101,6 +100,33 @@ void run(const ops::ClipFactor& op, Stream) {
       op.max_norm > 0 ? static_cast<float>(std::min(1.0, op.max_norm / (norm + 1e-6))) : 1.0f;
 }
 
+namespace {
+
+// What a step does to every weight.
+struct Update {
+  float clip, keep, rate, root, beta1, beta2, eps;
+};
+
+void update_run(const ops::AdamW& op, const Update u, const Runs& runs, int64_t r) {
+  float* w = op.w.f32() + runs.offset(r, op.w);
+  float* m = op.m.f32() + runs.offset(r, op.m);
+  float* v = op.v.f32() + runs.offset(r, op.v);
+  const float* g = op.g.f32() + runs.offset(r, op.g);
+  const int64_t n = runs.length(r);
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float gi = g[i] * u.clip;
+    m[i] = u.beta1 * m[i] + (1 - u.beta1) * gi;
+    v[i] = u.beta2 * v[i] + (1 - u.beta2) * gi * gi;
+    w[i] = w[i] * u.keep - u.rate * m[i] / (std::sqrt(v[i]) * u.root + u.eps);
+  }
+  if (!op.compute) return;
+  bf16* low = op.compute->ptr<bf16>() + runs.offset(r, *op.compute);
+  for (int64_t i = 0; i < n; ++i) low[i] = bf16(w[i]);
+}
+
+}  // namespace
+
 template <>
 void need(const ops::AdamW&, WorkspaceNeed&) {}
 
@@ -108,34 +134,19 @@ template <>
 void run(const ops::AdamW& op, Stream) {
   const float* s = op.scalars.f32();
   const double lr = static_cast<double>(s[0]) * op.lr_multiplier, step = s[1];
-  const float clip = s[2], keep = static_cast<float>(1 - lr * op.weight_decay * s[3]);
   const double correct1 = 1 - std::pow(static_cast<double>(op.beta1), step);
   const double correct2 = 1 - std::pow(static_cast<double>(op.beta2), step);
-  const auto rate = static_cast<float>(lr / correct1);
-  const auto root = static_cast<float>(1 / std::sqrt(correct2));
-  const float b1 = op.beta1, b2 = op.beta2, eps = op.eps;
+  const Update update{.clip = s[2],
+                      .keep = static_cast<float>(1 - lr * op.weight_decay * s[3]),
+                      .rate = static_cast<float>(lr / correct1),
+                      .root = static_cast<float>(1 / std::sqrt(correct2)),
+                      .beta1 = op.beta1,
+                      .beta2 = op.beta2,
+                      .eps = op.eps};
   const bool dense = op.w.dense() && op.m.dense() && op.v.dense() && op.g.dense() &&
                      (!op.compute || op.compute->dense());
   const Runs runs(op.w, dense);
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < runs.count(); ++r) {
-    float* w = op.w.f32() + runs.offset(r, op.w);
-    float* m = op.m.f32() + runs.offset(r, op.m);
-    float* v = op.v.f32() + runs.offset(r, op.v);
-    const float* g = op.g.f32() + runs.offset(r, op.g);
-    const int64_t n = runs.length(r);
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) {
-      const float gi = g[i] * clip;
-      m[i] = b1 * m[i] + (1 - b1) * gi;
-      v[i] = b2 * v[i] + (1 - b2) * gi * gi;
-      w[i] = w[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
-    }
-    if (op.compute) {
-      bf16* low = op.compute->ptr<bf16>() + runs.offset(r, *op.compute);
-      for (int64_t i = 0; i < n; ++i) low[i] = bf16(w[i]);
-    }
-  }
+  parallel_for(runs.count(), [&](int64_t r) { update_run(op, update, runs, r); });
 }
 
 }  // namespace ft::cpu

@@ -22,8 +22,15 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
 
+const Panels& avx2_panels() { return avx2::kTable; }
+
+const Panels* avx512_panels() {
+  static const bool offered = has_avx512();
+  return offered ? &avx512::kTable : nullptr;
+}
+
 const Panels& panels() {
-  static const Panels& chosen = has_avx512() ? avx512::kTable : avx2::kTable;
+  static const Panels& chosen = avx512_panels() ? *avx512_panels() : avx2_panels();
   return chosen;
 }
 

@@ -47,7 +47,10 @@ struct Panels {
   Matmul matmul[4];                // by Shape
 };
 
-// Those of this processor.
+// Of AVX2, which every processor here has; of AVX-512, null where the processor has none; and the
+// faster of them.
+const Panels& avx2_panels();
+const Panels* avx512_panels();
 const Panels& panels();
 bool has_avx512();  // F, VL, DQ and BW: what kernels for it are compiled for
 

@@ -11,8 +11,7 @@ template <>
 void run(const ops::RopeTable& op, Stream) {
   const int64_t positions = op.table.rows(), dim = op.table.cols(), half = dim / 2;
   FT_CHECK(dim % 2 == 0, "RoPE turns pairs of channels: head_dim must be even, not {}", dim);
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < positions; ++t) {
+  parallel_for(positions, [&](int64_t t) {
     float* to = row<float>(op.table, t);
     for (int64_t j = 0; j < half; ++j) {
       const double exponent = -2.0 * static_cast<double>(j) / static_cast<double>(dim);
@@ -20,7 +19,7 @@ void run(const ops::RopeTable& op, Stream) {
       to[j] = static_cast<float>(std::cos(angle));
       to[half + j] = static_cast<float>(std::sin(angle));
     }
-  }
+  });
 }
 
 template <>
@@ -34,12 +33,11 @@ void run(const ops::Rope& op, Stream) {
   const int32_t* docs = op.docs.i32();
   FT_CHECK(dim % 2 == 0 && C % dim == 0,
            "RoPE: rows of {} are not heads of an even head_dim, here {}", C, dim);
-  for (int64_t t = 0; t < T; ++t)  // errors cannot leave the parallel loop below
+  for (int64_t t = 0; t < T; ++t)  // before anything is overwritten
     FT_CHECK(docs[t] <= t && t - docs[t] < op.table.rows(),
              "RoPE: position {} is outside the table of {} positions", t - docs[t],
              op.table.rows());
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < T; ++t) {
+  parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
     load(op.x, t, C, x);
     const float* cosines = row<float>(op.table, t - docs[t]);
@@ -56,7 +54,7 @@ void run(const ops::Rope& op, Stream) {
       }
     }
     store(op.x, t, C, x);
-  }
+  });
 }
 
 }  // namespace ft::cpu

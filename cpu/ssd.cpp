@@ -102,11 +102,10 @@ void need(const ops::Ssd& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Ssd& op, Stream) {
   const SsdSizes s(op);
-#pragma omp parallel for schedule(static)
-  for (int64_t index = 0; index < s.tasks(); ++index) {
+  parallel_for(s.tasks(), [&](int64_t index) {
     ForwardTile tile(s, workspace_f32(kTile, ForwardTile::floats(s)));
     forward_task(op, s, SsdTask(s, index), tile);
-  }
+  });
 }
 
 }  // namespace ft::cpu

@@ -175,8 +175,7 @@ void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, 
 // db, dc of one chunk: the parts of each group's tasks, in head order.
 void fold_parts(const ops::SsdGrad& op, const SsdSizes& s, int64_t c, const float* parts) {
   const int64_t q = std::min(s.Q, s.length - c * s.Q), tile = s.padded_q() * s.ln;
-#pragma omp parallel for schedule(static)
-  for (int64_t item = 0; item < s.B * q; ++item) {
+  parallel_for(s.B * q, [&](int64_t item) {
     const int64_t sequence = item / q, i = item % q, token = sequence * s.length + c * s.Q + i;
     float *db = workspace_f32(kRowA, s.N), *dc = workspace_f32(kRowB, s.N);
     for (int64_t g = 0; g < s.G; ++g) {
@@ -190,7 +189,7 @@ void fold_parts(const ops::SsdGrad& op, const SsdSizes& s, int64_t c, const floa
       store_row(op.db.columns(g * s.N, (g + 1) * s.N), token, s.N, db);
       store_row(op.dc.columns(g * s.N, (g + 1) * s.N), token, s.N, dc);
     }
-  }
+  });
 }
 
 void fold_sums(const ops::SsdGrad& op, const SsdSizes& s, const HeadSums* sums) {
@@ -233,12 +232,11 @@ void run(const ops::SsdGrad& op, Stream) {
   for (int64_t own = 0; op.dfinal_state && own < s.B * s.H; ++own)
     load_state(s, op.dfinal_state->f32() + own * head_state, leaving + own * tile_state);
   for (int64_t c = s.chunks - 1; c >= 0; --c) {
-#pragma omp parallel for schedule(static)
-    for (int64_t index = 0; index < s.tasks(); ++index) {
+    parallel_for(s.tasks(), [&](int64_t index) {
       BackwardTile t(s, workspace_f32(kTile, BackwardTile::floats(s)));
       float* part = parts + index * 2 * tile;
       task_chunk(op, s, SsdTask(s, index), c, t, leaving, part, part + tile, sums);
-    }
+    });
     fold_parts(op, s, c, parts);
   }
   for (int64_t own = 0; op.dinitial_state && own < s.B * s.H; ++own)

@@ -62,6 +62,7 @@ void Model::plan(Memory& memory, const ModelPlan& plan) {
     }
     slots_.push_back(std::move(set));
   }
+  shared_.allocate(memory);
   if (plan.training) {
     dstream_ = memory.make("activations", precision_.residual, {T, d});
     dt_peaks_ = memory.make("inputs", Dtype::F32, {static_cast<int64_t>(blocks_.size())});

@@ -9,7 +9,6 @@
 #include "models/layers/slots.h"
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -112,7 +111,7 @@ class Model {
   std::vector<Block> blocks_;
   std::vector<SlotSet> slots_;
   Tensor rope_, dstream_, dt_peaks_, losses_, loss_sum_, z_sum_, inv_count_;
-  std::map<std::string, void*> shared_;
+  SharedSlots shared_;
 };
 
 }  // namespace ft

@@ -16,7 +16,7 @@ int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
   const Tensor part = flat.row_range(at, at + p.size());
-  return p.cols == 1 ? part : part.view({p.rows, p.cols});
+  return p.vector() ? part : part.view({p.rows, p.cols});
 }
 
 double starting_value(const Init& init, uint64_t seed, uint64_t stream, int64_t index,

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests that this machine can run. Exit code 0: all passed.
 #
-#   scripts/test.sh         sanitizers on the kernels, files and data; then every test of the CPU build
-#   scripts/test.sh --full  sanitizers on every test, the quickstart from text to sample, kill -9 fifty times, the
-#                           report in Chromium, TensorBoard's and Megatron's own readers, and the fuzzers (about an
-#                           hour on 2 cores; RUNS=20000 shortens the fuzzing). Python packages come from PyPI into
-#                           build/python, or from FT_PYTHON, an interpreter that has them
+#   scripts/test.sh         sanitizers on the kernels, layers, files and data; then every test of the CPU build
+#   scripts/test.sh --full  sanitizers on every test, the quickstart from text to sample, random shapes of models,
+#                           kill -9 fifty times, the report in Chromium, TensorBoard's and Megatron's own readers,
+#                           and the fuzzers (about an hour on 2 cores; RUNS=20000 shortens the fuzzing). Python
+#                           packages come from PyPI into build/python, or from FT_PYTHON, an interpreter that has them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,11 +32,11 @@ if ((full)); then
 else
   # Targets exist for folders with sources alone.
   targets=(falcon-train)  # which tests of data run, too
-  for folder in core ops data; do
+  for folder in core ops layers data; do
     if compgen -G "tests/$folder/*.cpp" >/dev/null; then targets+=("test_$folder"); fi
   done
   cmake --build build/asan -j "$jobs" --target "${targets[@]}"
-  ctest --preset asan -R '^(core|ops|data)$'
+  ctest --preset asan -R '^(core|ops|layers|data)$'
 fi
 
 echo "== build"
@@ -52,6 +52,9 @@ tests=build/cpu/tests
 
 echo "== quickstart"
 scripts/quickstart.sh
+
+echo "== three hundred random shapes of models"
+"$tests/test_layers" "[.random]"
 
 echo "== kill -9 while saving, fifty times"
 "$tests/test_failures" "[.kill]"

@@ -23,29 +23,45 @@ struct Extent {
   int64_t tokens() const { return sequences * length; }
 };
 
+// A piece of memory behind a slot.
+struct Place {
+  void* memory = nullptr;
+  int64_t bytes = 0;  // what lies behind `memory`; while planning: the largest wish so far
+};
+
+// Slots that are not kept: one set for all blocks, by name. Blocks of a pattern differ, so memory
+// is taken when all have said what they need.
+class SharedSlots {
+ public:
+  Place* want(const std::string& name, int64_t bytes);  // stays where it is
+  void allocate(Memory& memory);                        // once, after the last want()
+
+ private:
+  std::map<std::string, Place> places_;
+  bool allocated_ = false;
+};
+
 // Memory behind the slots of one block, in order of declaration.
 class SlotBank {
  public:
-  // shared: memory of slots that are not kept, one set for all blocks, by name.
-  SlotBank(Memory& memory, std::map<std::string, void*>& shared, Recompute policy)
+  SlotBank(Memory& memory, SharedSlots& shared, Recompute policy)
       : memory_(&memory), shared_(&shared), policy_(policy) {}
 
   // A view of slot number `next` with this extent's shape; the first walk (planning) reserves the
-  // memory.
+  // memory, and its views of shared slots have none yet. Throws where the memory is too small.
   Slot slot(const std::string& name, Fate fate, Dtype dtype, std::initializer_list<int64_t> shape);
   void rewind() { next_ = 0; }
 
  private:
-  struct Place {
-    void* memory;
-    bool kept;
-    int64_t capacity;
+  struct Entry {
+    Place own;      // where the slot is kept
+    Place* shared;  // else
   };
   Memory* memory_;
-  std::map<std::string, void*>* shared_;
+  SharedSlots* shared_;
   Recompute policy_;
   size_t next_ = 0;
-  std::vector<Place> places_;
+  std::vector<Entry> entries_;
 };
 
 }  // namespace ft

@@ -24,9 +24,11 @@ constexpr const char* kFolder = "tests/golden";
 // these cases.
 constexpr double kBound = 1e-5;
 // bf16 has 8 bits. The second bound is for gradients that sum over all tokens
-// of one channel.
+// of one channel, where much cancels: twice transformers' own distance in bf16
+// from its fp32, 2.8e-2 (A_log of bf16_norm; make.py prints it). Ours reach
+// 5.0e-2 (D of bf16_norm, whose norm makes its terms nearly orthogonal).
 constexpr double kBoundBf16 = 2e-2;
-constexpr double kBoundBf16Sums = 5e-2;
+constexpr double kBoundBf16Sums = 2 * 2.8e-2;
 // A gradient this small holds rounding only and is compared absolutely.
 constexpr double kTinyNorm = 1e-7;
 

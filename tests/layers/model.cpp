@@ -1,30 +1,15 @@
 // The whole model, every symbol of the layer pattern and every optional part: gradients against
 // finite differences of the loss, the same bits under every recompute policy, and a step's memory.
-#include "app/engine.h"
-#include "core/rng.h"
+#include "tests/layers/run.h"
+
 #include "tests/catch.h"
 
 #include <cmath>
 
 using namespace ft;
+using test::tiny;
 
 namespace {
-
-ModelConfig tiny(const std::string& pattern, int64_t layers) {
-  ModelConfig m;
-  m.vocab_size = 37, m.hidden_size = 16, m.intermediate_size = 24, m.num_hidden_layers = layers;
-  m.num_attention_heads = 4, m.num_key_value_heads = 2, m.head_dim = 6;
-  m.mamba_d_ssm = 24, m.mamba_n_heads = 4, m.mamba_n_groups = 2, m.mamba_d_state = 5;
-  m.mamba_chunk_size = 4, m.mamba_rms_norm = true, m.mamba_norm_before_gate = false;
-  m.attention_bias = m.mlp_bias = m.projectors_bias = m.mamba_proj_bias = true;
-  m.initializer_range = 0.3, m.layer_pattern = pattern, m.pad_token_id = std::nullopt;
-  m.embedding_multiplier = 1.7, m.lm_head_multiplier = 0.6, m.key_multiplier = 0.8;
-  m.attention_in_multiplier = 1.3, m.attention_out_multiplier = 0.7;
-  m.ssm_in_multiplier = 1.1, m.ssm_out_multiplier = 0.9;
-  m.mlp_multipliers = {0.9, 1.2}, m.ssm_multipliers = {0.8, 1.1, 0.7, 1.2, 0.9};
-  m.finish();
-  return m;
-}
 
 constexpr Extent kExtent{2, 11};
 
@@ -38,59 +23,9 @@ Batch batch() {
   return make_batch(kExtent.sequences, kExtent.length, ids, documents, {});
 }
 
-struct Run {
-  std::unique_ptr<Device> device = cpu::open_device(2);
-  Engine engine;
-  Batch input = batch();
-  double z_loss;
-
+struct Run : test::ModelRun {
   Run(const ModelConfig& model, Recompute recompute, float z = 0)
-      : engine(*device, {.model = model,
-                         .precision = {},
-                         .plan = {.largest = kExtent,
-                                  .recompute = recompute,
-                                  .positions = kExtent.length,
-                                  .z_loss = z,
-                                  .training = true}}),
-        z_loss(z) {
-    engine.store().initialise(7);
-    // Values that start at 0 or 1 would hide faults in what multiplies them.
-    engine.store().for_pieces([&](Param& p, Piece& piece) {
-      const Tensor t = box(p.master, piece);
-      for (int64_t r = 0; r < piece.rows; ++r)
-        for (int64_t c = 0; c < piece.cols; ++c)
-          t.f32()[r * t.stride[0] + c] += static_cast<float>(
-              0.1 * random_normal(11, Purpose::Test,
-                                  name_hash(piece.label().data(), piece.label().size()),
-                                  static_cast<uint64_t>(r * piece.cols + c)));
-    });
-    engine.set_inv_count(static_cast<double>(input.valid));
-  }
-
-  double loss() {
-    Ctx c = engine.context();
-    const Extent e = engine.feed(0, input);
-    engine.model().forward(c, 0, e);
-    engine.model().loss(c, 0, e, Grad::Overwrite);
-    const double sum =
-        engine.read(engine.model().loss_sum()) + z_loss * engine.read(engine.model().z_sum());
-    return sum / static_cast<double>(input.valid);
-  }
-  void backward() {
-    Ctx c = engine.context();
-    const Extent e = engine.feed(0, input);
-    engine.model().forward(c, 0, e);
-    engine.model().backward(c, 0, e);
-  }
-  std::vector<float> gradients() {
-    std::vector<float> all;
-    engine.store().for_pieces([&](Param& p, Piece& piece) {
-      const Tensor g = box(p.grad, piece);
-      for (int64_t r = 0; r < piece.rows; ++r)
-        all.insert(all.end(), g.f32() + r * g.stride[0], g.f32() + r * g.stride[0] + piece.cols);
-    });
-    return all;
-  }
+      : ModelRun(model, batch(), {.extent = kExtent, .recompute = recompute, .z_loss = z}) {}
 };
 
 // The slope of the loss along a random direction of one piece: from its gradient, and by
@@ -168,10 +103,7 @@ TEST_CASE("model: accumulation adds, overwriting forgets", "[model]") {
   const auto once = run.gradients();
   run.backward();
   CHECK(run.gradients() == once);
-  Ctx c = run.engine.context();
-  c.grad = Grad::Accumulate;
-  run.engine.model().forward(c, 0, kExtent);
-  run.engine.model().backward(c, 0, kExtent);
+  run.backward(Grad::Accumulate);
   const auto twice = run.gradients();
   for (size_t i = 0; i < once.size(); ++i)
     REQUIRE(twice[i] == Approx(2 * once[i]).epsilon(1e-5).margin(1e-7));
