@@ -42,14 +42,13 @@ std::string link_target(const std::string& path) {
 // The descriptor of ours that a path such as /dev/stdout means, or -1. Opened anew it would have a
 // place of its own in the file, and write over what is there.
 int own_descriptor(const std::string& path) {
-  for (const std::string& folder :
-       {std::string("/proc/self/fd/"), fmt::format("/proc/{}/fd/", ::getpid())}) {
-    if (!path.starts_with(folder)) continue;
-    int fd = -1;
-    const char* end = path.data() + path.size();
-    if (std::from_chars(path.data() + folder.size(), end, fd).ptr == end) return fd;
-  }
-  return -1;
+  std::error_code none;
+  const fs::path whole(path), folder = fs::canonical(parent_of(path), none);
+  const std::string name = whole.filename().string();
+  int fd = -1;
+  if (none || folder != fmt::format("/proc/{}/fd", ::getpid())) return -1;
+  const char* end = name.data() + name.size();
+  return std::from_chars(name.data(), end, fd).ptr == end ? fd : -1;
 }
 
 // Where an output goes.
