@@ -114,6 +114,7 @@ TEST_CASE(
   const std::string log = log_of(name);
   CHECK(log.find("/checkpoints: cannot be listed: Not a directory") != std::string::npos);
   CHECK(times(log, "\nstep ") == 0);
+  CHECK(train(name, 1, "train.tokens=384", "--resume none") == 0);
 }
 
 TEST_CASE("failures: an fsync that fails while saving is a failed save, and the next one holds") {
