@@ -89,8 +89,8 @@ RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t
   fs::create_directories(path, error);
   FT_CHECK(!error, "{}: the run's folder cannot be made: {}; set run.directory to another place",
            path, error.message());
-  write_config(path, config, step);
   for (const char* name : {"metrics", "events"}) keep_lines_until(path, name, step);
+  write_config(path, config, step);
   metrics_.emplace(path + "/metrics.jsonl");
   events_.emplace(path + "/events.jsonl");
   sync_path(path);  // the files' names

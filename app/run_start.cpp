@@ -95,6 +95,7 @@ RunStart::RunStart(World& world, const std::string& folder, const std::string& r
   together(all, [&] {
     if (all.rank() != 0) return;
     lock(folder);
+    if (resume == "none") return;  // it is moved aside as it is
     clear_leftovers(folder + "/checkpoints");
     remove_stale_temporaries(folder);
   });

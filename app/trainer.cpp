@@ -55,8 +55,12 @@ void Trainer::start(const std::optional<std::string>& path) {
     tokens_ = checkpoint.number("tokens");
     updates_ = checkpoint.number("updates");
     steps_ = step_ + steps_left(recipe_, tokens_);
-    if (state.contains("guard")) guard_.restore(state.at("guard"));
-    loader_.restore(checkpoint.text("data"));
+    try {
+      if (state.contains("guard")) guard_.restore(state.at("guard"));
+      loader_.restore(checkpoint.text("data"));
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: {}", *path, error.what()), error.exit_code());
+    }
     if (world_.all().rank() == 0 && checkpoint.text("machine") != device_->description())
       log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
                checkpoint.text("machine"), device_->description());

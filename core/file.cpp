@@ -32,24 +32,16 @@ std::string parent_of(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
-std::string link_target(const std::string& path) {
-  std::error_code error;
-  const fs::path to = fs::read_symlink(path, error);
-  if (error) path_error(path, "cannot be read", error.value());
-  return to.is_absolute() ? to.string() : (fs::path(path).parent_path() / to).string();
-}
-
 // The descriptor of ours that a path such as /dev/stdout means, or -1. Opened anew it would have a
 // place of its own in the file, and write over what is there.
 int own_descriptor(const std::string& path) {
-  for (const std::string& folder :
-       {std::string("/proc/self/fd/"), fmt::format("/proc/{}/fd/", ::getpid())}) {
-    if (!path.starts_with(folder)) continue;
-    int fd = -1;
-    const char* end = path.data() + path.size();
-    if (std::from_chars(path.data() + folder.size(), end, fd).ptr == end) return fd;
-  }
-  return -1;
+  std::error_code none;
+  const fs::path whole(path), folder = fs::canonical(parent_of(path), none);
+  const std::string name = whole.filename().string();
+  int fd = -1;
+  if (none || folder != fmt::format("/proc/{}/fd", ::getpid())) return -1;
+  const char* end = name.data() + name.size();
+  return std::from_chars(name.data(), end, fd).ptr == end ? fd : -1;
 }
 
 // Where an output goes.
@@ -61,12 +53,12 @@ struct Target {
 };
 
 Target target_of(const std::string& path) {
-  Target to{.path = path};
-  for (int links = 0; own_descriptor(to.path) < 0 && is_link(to.path); ++links) {
+  Target to{.path = path, .own = own_descriptor(path)};
+  for (int links = 0; to.own < 0 && is_link(to.path); ++links) {  // not beyond a descriptor of ours
     if (links == kMostLinks) path_error(path, "cannot be written", ELOOP);
     to.path = link_target(to.path);
+    to.own = own_descriptor(to.path);
   }
-  to.own = own_descriptor(to.path);
   struct stat info {};
   if (::stat(to.path.c_str(), &info) != 0) {
     if (errno != ENOENT) path_error(path, "cannot be written", errno);

@@ -129,7 +129,7 @@ bool finish_stdout() {
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return true;
   if (errno == EPIPE) return true;  // the reader wanted no more
   std::fprintf(stderr, "falcon-train: standard output could not be written in full: %s\n",
-               errno != 0 ? std::strerror(errno) : "a write failed");
+               errno != 0 ? std::strerror(errno) : "a write failed; is the disk full?");
   return false;
 }
 

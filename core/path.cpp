@@ -6,11 +6,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 namespace ft {
 
+namespace fs = std::filesystem;
+
 namespace {
+
+constexpr int kMostLinks = 40;  // as the kernel has it
 
 // The kind of what a path names, as in st_mode; 0: nothing is there.
 mode_t kind_of(const std::string& path, bool follow) {
@@ -48,6 +53,22 @@ bool exists(const std::string& path) { return kind_of(path, true) != 0; }
 bool is_file(const std::string& path) { return kind_of(path, true) == S_IFREG; }
 bool is_folder(const std::string& path) { return kind_of(path, true) == S_IFDIR; }
 bool is_link(const std::string& path) { return kind_of(path, false) == S_IFLNK; }
+
+std::string link_target(const std::string& path) {
+  std::error_code error;
+  const fs::path to = fs::read_symlink(path, error);
+  if (error) path_error(path, "cannot be read", error.value());
+  return to.is_absolute() ? to.string() : (fs::path(path).parent_path() / to).string();
+}
+
+std::string behind_links(const std::string& path) {
+  std::string end = path;
+  for (int links = 0; is_link(end); ++links) {
+    if (links == kMostLinks) path_error(path, "cannot be followed", ELOOP);
+    end = link_target(end);
+  }
+  return end;
+}
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;

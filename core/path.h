@@ -32,6 +32,10 @@ bool exists(const std::string& path);  // of whatever kind, links followed
 bool is_file(const std::string& path);
 bool is_folder(const std::string& path);
 bool is_link(const std::string& path);
+// What a link names, one step on; relative links start from its folder.
+std::string link_target(const std::string& path);
+// The path at the end of all links, there or not; the path itself where it is none.
+std::string behind_links(const std::string& path);
 // What a folder holds, in the order of names; nothing where there is no such folder.
 std::vector<std::string> names_in(const std::string& folder);
 

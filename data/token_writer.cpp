@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "core/file.h"
+#include "core/path.h"
 #include "data/token_format.h"
 
 #include <algorithm>
@@ -123,9 +124,11 @@ void TokenWriter::finish() {
   i.idx.write(i.boundaries.data(), i.boundaries.size() * 8);
   // An index is only ever beside its own tokens and mask: the old one goes first, the new one comes
   // last.
-  std::error_code none_there;
-  std::filesystem::remove(i.prefix + ".idx", none_there);
-  std::filesystem::remove(i.prefix + ".mask.bin", none_there);
+  for (const char* suffix : {".idx", ".mask.bin"}) {
+    const std::string old = behind_links(i.prefix + suffix);
+    std::error_code stays;
+    if (is_file(old)) std::filesystem::remove(old, stays);
+  }
   i.bin.commit();
   if (i.mask) i.mask->commit();
   i.idx.commit();

@@ -121,6 +121,8 @@ struct Checkpoint::Impl {
 Checkpoint::Checkpoint(const std::string& path) : impl_(std::make_unique<Impl>()) {
   impl_->path = path;
   impl_->manifest = detail::read_manifest(path);
+  for (const char* key : {"step", "tokens", "updates"})
+    if (state().contains(key)) number(key);
   std::map<std::string, int64_t> sizes;
   const auto size_of_file = [&](const std::string& name) {
     const auto known = sizes.find(name);
@@ -202,8 +204,6 @@ void Checkpoint::read(const std::string& name, int64_t row, int64_t col, const T
 }
 
 void Checkpoint::verify(int reader, int readers) const {
-  for (const char* key : {"step", "tokens", "updates"})
-    if (state().contains(key)) number(key);
   int64_t total = 0, before = 0;
   for (const auto& [name, tensor] : impl_->tensors())
     for (const detail::StoredPiece& p : tensor.pieces) total += p.bytes();

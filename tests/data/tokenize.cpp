@@ -96,6 +96,22 @@ TEST_CASE("tokenize takes text, JSONL, folders, gz and zst", "[tokenize]") {
   CHECK(lines[29999] == "line 29999" + std::string(60, 'x'));
 }
 
+TEST_CASE("a set whose files are links is replaced where they lead", "[tokenize]") {
+  const TempFolder folder;
+  namespace fs = std::filesystem;
+  fs::create_directories(folder / "far");
+  write_text(folder / "a.txt", "hello");
+  for (const char* suffix : {".bin", ".idx", ".json"}) {
+    write_text(folder / "far/old" + suffix, "old");
+    fs::create_symlink(folder / "far/old" + suffix, folder / "set" + suffix);
+  }
+  tokenize({.inputs = {folder / "a.txt"}, .out = folder / "set"});
+  for (const char* suffix : {".bin", ".idx", ".json"})
+    CHECK(fs::is_symlink(folder / "set" + suffix));
+  CHECK(texts(folder / "set") == std::vector<std::string>{"hello"});
+  CHECK(texts(folder / "far/old") == std::vector<std::string>{"hello"});
+}
+
 TEST_CASE("tokenize splits only very long documents into sequences", "[tokenize]") {
   const TempFolder folder;
   std::string text(size_t{1} << 24, 'a');

@@ -2,6 +2,7 @@
 // make; elsewhere the cases say that they were left out.
 #include "tests/failures/job.h"
 
+#include <nlohmann/json.hpp>
 #include <sys/mount.h>
 
 using namespace ft;
@@ -87,6 +88,16 @@ TEST_CASE("failures: a disk without a free byte stops neither the log nor the ru
   fs::remove(filler);
   job.kill(SIGUSR1);
   CHECK(job.wait() == 75);
+  // Nothing of the record is missing or torn.
+  std::istringstream metrics(read_text(run_folder(name) + "/metrics.jsonl"));
+  int lines = 0;
+  for (std::string line; std::getline(metrics, line); ++lines)
+    CHECK(nlohmann::json::parse(line)["step"] == lines + 1);
+  CHECK(lines >= step + 20);
+  const std::string log = read_text(run_folder(name) + "/log.txt");
+  CHECK(times(log, " step ") >= lines);
+  CHECK(log.find("metrics.jsonl: cannot be written (No space left on device)") != log.npos);
+  CHECK(log.find("metrics.jsonl: is written again; nothing of it is missing") != log.npos);
   CHECK(train(name, 1, "train.tokens=384 checkpoint.every=0") == 0);  // reads its folder again
 }
 

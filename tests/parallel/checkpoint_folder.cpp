@@ -188,18 +188,19 @@ TEST_CASE("numbers of the state are whole, not negative and not too large", "[ch
   for (const char* bad : {"", "eight", "-1", "8 ", " 8", "8.0", "0x8", "1e3", "9223372036854775808",
                           "9007199254740993", "+8"}) {
     save(folder.path, "step-8", 0, {{"step", bad}, {"tokens", "12"}});
-    const Checkpoint c(folder.path + "/step-8");
-    CHECK_THROWS_WITH(c.number("step"), Catch::Contains("step-8/manifest.json") &&
-                                            Catch::Contains("\"step\"") &&
-                                            Catch::Contains(fmt::format("\"{}\"", bad)));
-    CHECK_THROWS_AS(c.verify(), Error);
-    CHECK(c.number("tokens") == 12);
-    CHECK_THROWS_WITH(c.number("updates"), Catch::Contains("\"updates\" is missing"));
-    CHECK_THROWS_WITH(c.text("data"), Catch::Contains("\"data\""));
+    CHECK_THROWS_WITH(Checkpoint(folder.path + "/step-8"),
+                      Catch::Contains("step-8/manifest.json") && Catch::Contains("\"step\"") &&
+                          Catch::Contains(fmt::format("\"{}\"", bad)));
     Heard heard;
     CHECK_FALSE(newest_checkpoint(folder.path, heard.warn));
     CHECK(heard.texts.size() == 1);
   }
+  save(folder.path, "step-8", 0, {{"step", "8"}, {"tokens", "9007199254740992"}});
+  const Checkpoint c(folder.path + "/step-8");
+  CHECK(c.number("step") == 8);
+  CHECK(c.number("tokens") == int64_t{1} << 53);
+  CHECK_THROWS_WITH(c.number("updates"), Catch::Contains("\"updates\" is missing"));
+  CHECK_THROWS_WITH(c.text("data"), Catch::Contains("\"data\""));
 }
 
 TEST_CASE("ranks that hold the same share it out evenly", "[checkpoint]") {
