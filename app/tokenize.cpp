@@ -38,12 +38,12 @@ class SetWriter {
   void add(const Encoded& part) {
     size_t at = 0;
     for (const size_t end : part.documents) {
-      add(part, at, end);
+      add_run(part, at, end);
       writer_.end_sequence();
       writer_.end_document();
       open_ = 0, at = end;
     }
-    add(part, at, part.tokens.size());
+    add_run(part, at, part.tokens());
     documents += static_cast<int64_t>(part.documents.size());
     bytes += part.text, consumed += part.consumed;
   }
@@ -52,12 +52,13 @@ class SetWriter {
   int64_t consumed = 0;  // of the files
 
  private:
-  void add(const Encoded& part, size_t begin, size_t end) {
+  void add_run(const Encoded& part, size_t begin, size_t end) {
     while (begin < end) {
       if (open_ == kLongestSequence) writer_.end_sequence(), open_ = 0;
       const auto n = std::min(static_cast<int64_t>(end - begin), kLongestSequence - open_);
-      writer_.add(part.tokens.data() + begin, n,
-                  part.mask.empty() ? nullptr : part.mask.data() + begin);
+      const uint8_t* mask = part.mask.empty() ? nullptr : part.mask.data() + begin;
+      if (part.ids.empty()) writer_.add(part.bytes.data() + begin, n, mask);
+      else writer_.add(part.ids.data() + begin, n, mask);
       begin += static_cast<size_t>(n), open_ += n, tokens += n;
     }
   }

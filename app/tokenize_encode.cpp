@@ -29,36 +29,37 @@ class Parts {
   void add(std::string_view text, bool counts = true) {
     if (encoding_.tokenizer) {
       const std::vector<int32_t> ids = encoding_.tokenizer->encode(text);
-      part_.tokens.insert(part_.tokens.end(), ids.begin(), ids.end());
+      part_.ids.insert(part_.ids.end(), ids.begin(), ids.end());
     } else {
-      const size_t old = part_.tokens.size();
-      part_.tokens.resize(old + text.size());
-      std::transform(text.begin(), text.end(), part_.tokens.begin() + static_cast<int64_t>(old),
+      const size_t old = part_.bytes.size();
+      part_.bytes.resize(old + text.size());
+      std::transform(text.begin(), text.end(), part_.bytes.begin() + static_cast<int64_t>(old),
                      [](char c) { return static_cast<uint8_t>(c); });
     }
-    if (masked_) part_.mask.resize(part_.tokens.size(), counts);
+    if (masked_) part_.mask.resize(part_.tokens(), counts);
     part_.text += static_cast<int64_t>(text.size());
     open_text_ += static_cast<int64_t>(text.size());
   }
   void end_document() {
     if (encoding_.end) {
-      part_.tokens.push_back(*encoding_.end);
+      if (encoding_.tokenizer) part_.ids.push_back(*encoding_.end);
+      else part_.bytes.push_back(static_cast<uint16_t>(*encoding_.end));
       if (masked_) part_.mask.push_back(1);
     }
-    part_.documents.push_back(part_.tokens.size());
+    part_.documents.push_back(part_.tokens());
     open_text_ = 0;
   }
   // Takes back what the open document has so far, which must be all here.
   void bad(std::string what) {
     const size_t good = part_.documents.empty() ? 0 : part_.documents.back();
-    part_.tokens.resize(good);
+    (encoding_.tokenizer ? part_.ids.resize(good) : part_.bytes.resize(good));
     if (masked_) part_.mask.resize(good);
     part_.text -= std::exchange(open_text_, 0);
     part_.bad.push_back(std::move(what));
   }
   // Hands on what there is when it is much, or at the end. consumed: of the file, so far.
   void flush(int64_t consumed, bool last = false) {
-    if (part_.tokens.size() < kPart && !last) return;
+    if (part_.tokens() < kPart && !last) return;
     part_.consumed = consumed - consumed_;
     consumed_ = consumed;
     give_(std::move(part_));

@@ -21,12 +21,14 @@ struct EncodeJob {
 };
 
 struct Encoded {
-  std::vector<int32_t> tokens;
+  std::vector<uint16_t> bytes;    // tokens without a tokenizer
+  std::vector<int32_t> ids;       // tokens with one
   std::vector<uint8_t> mask;      // of each token; empty where no prompt is left out
-  std::vector<size_t> documents;  // where they end in `tokens`
-  int64_t text = 0;               // bytes of text in them
-  int64_t consumed = 0;           // bytes of the file that this took
-  std::vector<std::string> bad;   // what was left out: file, line, why
+  std::vector<size_t> documents;  // where they end in the tokens
+  size_t tokens() const { return bytes.size() + ids.size(); }
+  int64_t text = 0;              // bytes of text in them
+  int64_t consumed = 0;          // bytes of the file that this took
+  std::vector<std::string> bad;  // what was left out: file, line, why
 };
 
 // How text becomes tokens. tokenizer: null for bytes.

@@ -51,7 +51,11 @@ def write_inputs(folder, text):
     expected = [("", text), *pairs, ("", text), *pairs, ("", "\ufffdA \U0001F600")]
     if ZST:
         import zstandard
-        (folder / "sub" / "e.jsonl.zst").write_bytes(b"".join(zstandard.compress(lines([p])) for p in pairs))
+        wide = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)  # as zstd --long=30
+        start = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+        frames = [b"\x50\x2a\x4d\x18\x03\0\0\0abc", start.compress(lines(pairs[:1])) + start.flush()]
+        frames += [zstandard.compress(lines([p])) for p in pairs[1:]]
+        (folder / "sub" / "e.jsonl.zst").write_bytes(b"".join(frames))
         expected += pairs
     return expected
 
@@ -96,12 +100,12 @@ def check_refusals(folder, packed):
              "late.jsonl.gz": (gzip.compress(b'{"text": "a"}\n') + packed[:30], "late.jsonl.gz: cannot be read"),
              "x.jsonl.bz2": (b"BZh91AY&SY", "x.jsonl.bz2: is packed with bzip2"),
              "x.parquet": (b"PAR1", "x.parquet: is a container of records"),
-             "x.txt": (b"a\0b", "x.txt: is binary data"),
-             "refused.json": (b"my text", "which it would replace")}
+             "x.txt": (b"a\0b", "x.txt: is binary data")}
     if ZST:
         import zstandard
         wrong["cut.txt.zst"] = (zstandard.compress(packed)[:-9], "cut.txt.zst: cannot be read: it is cut short")
         wrong["plain.txt.zst"] = (b"plain, not packed", "plain.txt.zst: is damaged")
+    wrong["refused.json"] = (b"my text", "which it would replace")
     for name, (content, message) in wrong.items():
         (folder / name).write_bytes(content)
         result = prepare(folder, folder / name, "--out", folder / "refused")

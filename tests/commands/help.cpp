@@ -41,3 +41,11 @@ TEST_CASE("help: wrong usage is exit code 2, with a hint") {
   CHECK(command("generate x --tokens many").code == 2);
   CHECK(command("train --resume").code == 2);
 }
+
+TEST_CASE("help: tokenize says what a token is, and what else makes sets") {
+  const Ran help = command("tokenize --help");
+  CHECK(help.code == 0);
+  for (const char* part : {"one token a byte", "--tokenizer", "--end-of-document", "--skip-bad",
+                           "scripts/prepare_data.py", ".ndjson"})
+    CHECK(has(help.out, part));
+}
