@@ -2,9 +2,13 @@
 
 #include "app/ordered_work.h"
 #include "app/tokenize_encode.h"
+#include "app/tokenize_inputs.h"
 #include "core/check.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "data/names.h"
+#include "data/text/end_token.h"
+#include "data/text/tokenizer_json.h"
 #include "data/token_writer.h"
 
 #include <nlohmann/json.hpp>
@@ -27,58 +31,19 @@ namespace {
 // Longer documents become several sequences: readers' memory stays bounded.
 constexpr int64_t kLongestSequence = int64_t{1} << 24;
 
-// Files of a folder, sorted; not those that this command writes.
-std::vector<std::string> files_of(const std::string& folder, const TokenizeOptions& o) {
-  std::vector<fs::path> written;
-  for (const char* end : {".bin", ".idx", ".json", ".mask.bin"})
-    written.push_back(fs::weakly_canonical(o.out + end));
-  std::vector<std::string> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    const std::string path = entry.path().string();
-    const auto wanted = [&](const std::string& e) {
-      return text_extension(path) == (e.starts_with('.') ? e.substr(1) : e);
-    };
-    if (!entry.is_regular_file()) continue;
-    if (!o.extensions.empty() && std::none_of(o.extensions.begin(), o.extensions.end(), wanted))
-      continue;
-    if (std::count(written.begin(), written.end(), fs::weakly_canonical(path)) == 0)
-      files.push_back(path);
-  }
-  std::sort(files.begin(), files.end());
-  FT_CHECK_CONFIG(!files.empty(), "{}: the folder holds no files{}", folder,
-                  o.extensions.empty() ? "" : " with the wanted extensions");
-  return files;
-}
-
-std::vector<std::string> all_files(const TokenizeOptions& o) {
-  std::vector<std::string> files;
-  for (const std::string& input : o.inputs) {
-    try {
-      FT_CHECK_CONFIG(fs::exists(input), "{}: no such file or folder", input);
-      const auto found =
-          fs::is_directory(input) ? files_of(input, o) : std::vector<std::string>{input};
-      files.insert(files.end(), found.begin(), found.end());
-    } catch (const fs::filesystem_error& e) {
-      throw ConfigError(fmt::format("{}: cannot be read: {}", input, e.what()));
-    }
-  }
-  FT_CHECK_CONFIG(!files.empty(), "tokenize needs inputs: text files, .jsonl files or folders");
-  return files;
-}
-
 // Writes what was encoded, in order.
-class ByteWriter {
+class SetWriter {
  public:
-  ByteWriter(const std::string& out, bool masked) : writer_(out, kByteVocab, masked) {}
+  SetWriter(const std::string& out, int64_t vocab, bool masked) : writer_(out, vocab, masked) {}
   void add(const Encoded& part) {
     size_t at = 0;
     for (const size_t end : part.documents) {
-      add(part, at, end);
+      add_run(part, at, end);
       writer_.end_sequence();
       writer_.end_document();
       open_ = 0, at = end;
     }
-    add(part, at, part.tokens.size());
+    add_run(part, at, part.tokens());
     documents += static_cast<int64_t>(part.documents.size());
     bytes += part.text, consumed += part.consumed;
   }
@@ -87,12 +52,13 @@ class ByteWriter {
   int64_t consumed = 0;  // of the files
 
  private:
-  void add(const Encoded& part, size_t begin, size_t end) {
+  void add_run(const Encoded& part, size_t begin, size_t end) {
     while (begin < end) {
       if (open_ == kLongestSequence) writer_.end_sequence(), open_ = 0;
       const auto n = std::min(static_cast<int64_t>(end - begin), kLongestSequence - open_);
-      writer_.add(part.tokens.data() + begin, n,
-                  part.mask.empty() ? nullptr : part.mask.data() + begin);
+      const uint8_t* mask = part.mask.empty() ? nullptr : part.mask.data() + begin;
+      if (part.ids.empty()) writer_.add(part.bytes.data() + begin, n, mask);
+      else writer_.add(part.ids.data() + begin, n, mask);
       begin += static_cast<size_t>(n), open_ += n, tokens += n;
     }
   }
@@ -107,7 +73,7 @@ class Progress {
   ~Progress() {
     if (terminal_) std::fputs("\r\033[K", stderr);
   }
-  void show(const ByteWriter& writer) {
+  void show(const SetWriter& writer) {
     const auto now = Clock::now();
     if (now - shown_ < std::chrono::milliseconds(terminal_ ? 250 : 30000)) return;
     shown_ = now;
@@ -141,38 +107,87 @@ size_t threads_of(const TokenizeOptions& o) {
   return o.threads > 0 ? static_cast<size_t>(o.threads) : std::min<size_t>(cores, 16);
 }
 
+// What was left out: a count, and the first few.
+class Bad {
+ public:
+  void add(const std::vector<std::string>& more) {
+    for (const std::string& one : more)
+      if (++count_ <= kShown) log_warn("left out: {}", one);
+  }
+  void tell() const {
+    if (count_ > kShown) log_warn("and {} more, not shown", count_ - kShown);
+    if (count_ > 0) log_warn("{} bad lines or files were left out in all", count_);
+  }
+
+ private:
+  static constexpr int64_t kShown = 5;
+  int64_t count_ = 0;
+};
+
+std::unique_ptr<Tokenizer> tokenizer_of(const TokenizeOptions& o) {
+  if (o.tokenizer.empty() || o.tokenizer == "bytes") {
+    FT_CHECK_CONFIG(o.end_of_document.empty(),
+                    "--end-of-document goes with --tokenizer: without it, id {} ends a document",
+                    kByteEndOfDocument);
+    return nullptr;
+  }
+  check_name("--tokenizer", o.tokenizer);
+  return read_tokenizer_json(o.tokenizer);
+}
+
+// PREFIX.json. The tokenizer by its whole path: it is found from any folder.
+json note_of(const Encoding& encoding, const SetWriter& writer) {
+  json about = {{"tokenizer", "bytes"},
+                {"vocab_size", kByteVocab},
+                {"end_of_document", encoding.end ? json(*encoding.end) : json(nullptr)},
+                {"documents", writer.documents},
+                {"tokens", writer.tokens},
+                {"bytes", writer.bytes}};
+  if (const Tokenizer* tokenizer = encoding.tokenizer) {
+    about["tokenizer"] = fs::absolute(tokenizer->name()).lexically_normal().string();
+    about["tokenizer_hash"] = tokenizer->hash();
+    about["vocab_size"] = tokenizer->vocab_size();
+  }
+  return about;
+}
+
 }  // namespace
 
 void tokenize(const TokenizeOptions& o) {
   FT_CHECK_CONFIG(!o.out.empty() && o.out.back() != '/',
                   "--out \"{}\": expected a prefix such as data/train", o.out);
-  const auto files = all_files(o);
+  const auto files = tokenize_inputs(o);
+  const auto tokenizer = tokenizer_of(o);
+  const Encoding encoding{o, tokenizer.get(),
+                          end_token(tokenizer ? *tokenizer : *byte_tokenizer(), o.end_of_document)};
   std::vector<EncodeJob> jobs;
   int64_t total = 0;
   for (const std::string& file : files) {
-    const auto more = encode_jobs(file);
+    const auto more = encode_jobs(file, encoding);
     jobs.insert(jobs.end(), more.begin(), more.end());
     std::error_code no_size;
     const auto size = fs::file_size(file, no_size);
     if (!no_size) total += static_cast<int64_t>(size);
   }
-  ByteWriter writer(o.out, !o.prompt_field.empty());
+  SetWriter writer(o.out, tokenizer ? tokenizer->vocab_size() : kByteVocab,
+                   !o.prompt_field.empty());
+  Bad bad;
   Progress progress(total);
   {
-    OrderedWork<Encoded> work(jobs.size(), threads_of(o),
-                              [&](size_t job, const auto& give) { encode(jobs[job], o, give); });
-    for (Encoded part; work.take(part);) writer.add(part), progress.show(writer);
+    OrderedWork<Encoded> work(jobs.size(), threads_of(o), [&](size_t job, const auto& give) {
+      encode(jobs[job], encoding, give);
+    });
+    for (Encoded part; work.take(part);) {
+      writer.add(part);
+      bad.add(part.bad);
+      progress.show(writer);
+    }
   }
+  bad.tell();
   FT_CHECK_CONFIG(writer.documents > 0, "{}: the inputs hold no documents; nothing is written",
                   o.out);
   writer.finish();
-  const json about = {{"tokenizer", "bytes"},
-                      {"vocab_size", kByteVocab},
-                      {"end_of_document", kByteEndOfDocument},
-                      {"documents", writer.documents},
-                      {"tokens", writer.tokens},
-                      {"bytes", writer.bytes}};
-  write_text(o.out + ".json", about.dump(2) + "\n");
+  write_text(o.out + ".json", note_of(encoding, writer).dump(2) + "\n");
   log_info("{}: {} documents, {} tokens from {} files in {:.1f} s, {:.0f} MB/s", o.out,
            writer.documents, writer.tokens, files.size(), progress.elapsed(),
            static_cast<double>(writer.bytes) / 1e6 / progress.elapsed());

@@ -1,6 +1,8 @@
 #include "data/jsonl.h"
 
 #include "core/check.h"
+#include "data/json_liberties.h"
+#include "data/names.h"
 
 #include <nlohmann/json.hpp>
 #include <simdjson.h>
@@ -40,12 +42,15 @@ struct JsonLine::Impl {
     return text->get_ref<const std::string&>();
   }
 
-  // Slow, but knows what to say; and takes what the fast way does not, such as huge numbers.
+  // Slow, but knows what to say; and takes what Python's json takes and the fast way does not: huge
+  // numbers, NaN, half a surrogate pair.
   Texts slow(std::string_view line) {
     try {
-      object = nlohmann::json::parse(line);
+      object = nlohmann::json::parse(strict_json(line));
     } catch (const nlohmann::json::exception& e) {
-      throw ConfigError(fmt::format("is no JSON: {}", e.what()));
+      const std::string_view what = e.what();  // "[json...] parse error at line 1, column 3: ..."
+      const size_t at = what.find("column ");
+      throw ConfigError(fmt::format("is no JSON: {}", escaped(what.substr(at < 80 ? at : 0))));
     }
     FT_CHECK_CONFIG(object.is_object(), "expected a JSON object, found {}", object.type_name());
     Texts texts;
@@ -63,7 +68,8 @@ JsonLine::JsonLine(std::string text_field, std::string prompt_field)
 JsonLine::~JsonLine() = default;
 
 std::optional<JsonLine::Texts> JsonLine::parse(std::string_view line) {
-  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return std::nullopt;
+  if (line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);  // a byte order mark
+  if (line.find_first_not_of(" \t\r\v\f") == std::string_view::npos) return std::nullopt;
   Texts texts;
   return impl_->fast(line, texts) ? texts : impl_->slow(line);
 }

@@ -1,5 +1,6 @@
 #include "core/check.h"
 #include "data/loader.h"
+#include "data/names.h"
 #include "data/set_info.h"
 #include "data/text/tokenizer_json.h"
 #include "data/tokens.h"
@@ -92,6 +93,7 @@ void check_pair(const Named& a, const Named& b) {
 void check_sets(const DataConfig& data, int64_t vocab_size, int64_t validation_sequences) {
   std::vector<Named> named;
   if (!data.tokenizer.empty()) {
+    check_name("data.tokenizer", data.tokenizer);
     const auto tokenizer =
         data.tokenizer == "bytes" ? byte_tokenizer() : read_tokenizer_json(data.tokenizer);
     FT_CHECK_CONFIG(tokenizer->vocab_size() <= vocab_size,

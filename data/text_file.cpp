@@ -5,6 +5,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -17,9 +19,10 @@ namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
 
-bool ends_with(const std::string& path, const char* suffix) {
-  const size_t n = std::strlen(suffix);
-  return path.size() > n && path.compare(path.size() - n, n, suffix) == 0;
+bool ends_with(const std::string& path, std::string_view suffix) {
+  return path.size() > suffix.size() &&
+         std::equal(suffix.rbegin(), suffix.rend(), path.rbegin(),
+                    [](char a, char b) { return a == std::tolower(static_cast<uint8_t>(b)); });
 }
 
 }  // namespace
@@ -55,43 +58,79 @@ struct PlainReader : TextFile::Reader {
   size_t read() override { return read_into(piece); }
 };
 
-struct GzReader : TextFile::Reader {
-  std::unique_ptr<gzFile_s, int (*)(gzFile)> file;
-  explicit GzReader(const std::string& p) : Reader(p), file(gzopen(p.c_str(), "rb"), gzclose) {
-    FT_CHECK_CONFIG(file, "{}: cannot be opened: {}", path, std::strerror(errno));
-    gzbuffer(file.get(), 1 << 18);
-  }
-  int64_t consumed() const override { return gzoffset(file.get()); }
-  size_t read() override {
-    const int n = gzread(file.get(), piece.data(), static_cast<unsigned>(piece.size()));
-    // zlib would pass on as they are the bytes of a file that is not gzip.
-    FT_CHECK(n <= 0 || !gzdirect(file.get()),
-             "{}: is not in gzip format; rename it if it is plain text", path);
-    int code = Z_OK;
-    const char* why = gzerror(file.get(), &code);
-    FT_CHECK(n >= 0 && (code == Z_OK || code == Z_STREAM_END), "{}: is damaged: {}", path, why);
-    return static_cast<size_t>(n);
+// A file whose bytes come packed.
+struct PackedReader : PlainReader {
+  std::vector<char> packed = std::vector<char>(kPiece);
+  size_t begin = 0, size = 0;  // what is not yet unpacked
+  explicit PackedReader(const std::string& p) : PlainReader(p) {}
+  // Whether there is more to unpack.
+  bool more() {
+    if (begin == size) begin = 0, size = read_into(packed);
+    return size > 0;
   }
 };
 
-struct ZstReader : PlainReader {
-  std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream{ZSTD_createDStream(),
-                                                                  ZSTD_freeDStream};
-  std::vector<char> packed = std::vector<char>(kPiece);
-  ZSTD_inBuffer in{packed.data(), 0, 0};
-  bool at_end = false;
-  size_t left = 0;  // not 0: inside a frame
-  explicit ZstReader(const std::string& p) : PlainReader(p) {}
+// All members of a file, as gzip itself reads them; zeros behind a member are padding (tapes).
+struct GzReader : PackedReader {
+  z_stream stream{};
+  bool open = false;  // inside a member
+  bool any = false;   // members so far
+  explicit GzReader(const std::string& p) : PackedReader(p) {
+    constexpr int kOnlyGzip = 16;
+    FT_CHECK(inflateInit2(&stream, MAX_WBITS + kOnlyGzip) == Z_OK, "{}: zlib does not start", path);
+  }
+  ~GzReader() override { inflateEnd(&stream); }
+
+  bool padding() {
+    while (any && !open && more() && packed[begin] == 0) ++begin;
+    return !more();
+  }
   size_t read() override {
     for (;;) {
-      if (in.pos == in.size && !at_end) {
-        in = {packed.data(), read_into(packed), 0};
-        at_end = in.size == 0;
+      if (padding()) {
+        FT_CHECK(!open, "{}: is cut short", path);
+        return 0;
       }
+      if (!open && any) inflateReset(&stream);
+      open = true;
+      stream.next_in = reinterpret_cast<Bytef*>(packed.data() + begin);
+      stream.avail_in = static_cast<uInt>(size - begin);
+      stream.next_out = reinterpret_cast<Bytef*>(piece.data());
+      stream.avail_out = static_cast<uInt>(piece.size());
+      const int code = inflate(&stream, Z_NO_FLUSH);
+      begin = size - stream.avail_in;
+      const char* why = stream.msg ? stream.msg : "zlib does not know this";
+      if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) {
+        FT_CHECK(any || stream.total_out > 0 || stream.total_in > 64,
+                 "{}: is not in gzip format; rename it if it is plain text", path);
+        throw Error(fmt::format("{}: is damaged before byte {}: {}", path,
+                                position - static_cast<int64_t>(size - begin), why));
+      }
+      if (code == Z_STREAM_END) open = false, any = true;
+      if (const size_t n = piece.size() - stream.avail_out; n > 0) return n;
+    }
+  }
+};
+
+// All frames of a file, as zstd itself reads them with any --long.
+struct ZstReader : PackedReader {
+  std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream{ZSTD_createDStream(),
+                                                                  ZSTD_freeDStream};
+  size_t left = 0;  // not 0: inside a frame
+  explicit ZstReader(const std::string& p) : PackedReader(p) {
+    const auto largest = ZSTD_dParam_getBounds(ZSTD_d_windowLogMax).upperBound;
+    ZSTD_DCtx_setParameter(stream.get(), ZSTD_d_windowLogMax, largest);
+  }
+  size_t read() override {
+    for (;;) {
+      const bool at_end = !more();
       if (at_end && left == 0) return 0;
+      ZSTD_inBuffer in{packed.data(), size, begin};
       ZSTD_outBuffer out{piece.data(), piece.size(), 0};
       left = ZSTD_decompressStream(stream.get(), &out, &in);
-      FT_CHECK(!ZSTD_isError(left), "{}: is damaged: {}", path, ZSTD_getErrorName(left));
+      begin = in.pos;
+      FT_CHECK(!ZSTD_isError(left), "{}: is damaged before byte {}: {}", path,
+               position - static_cast<int64_t>(size - begin), ZSTD_getErrorName(left));
       if (out.pos > 0) return out.pos;
       FT_CHECK(!at_end || left == 0, "{}: is cut short", path);
     }
@@ -113,7 +152,8 @@ int64_t TextFile::consumed() const { return reader_->consumed(); }
 
 std::string unpacked_name(const std::string& path) {
   for (const char* suffix : {".gz", ".zst"})
-    if (ends_with(path, suffix)) return path.substr(0, path.size() - std::strlen(suffix));
+    if (ends_with(path, suffix))
+      return path.substr(0, path.size() - std::string_view(suffix).size());
   return path;
 }
 

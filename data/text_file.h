@@ -1,4 +1,5 @@
-// The bytes of a file as a stream, unpacked by the file's suffix: .gz (zlib) or .zst (Zstandard).
+// The bytes of a file as a stream, unpacked by the file's suffix in any case: .gz (all members; zlib)
+// or .zst (all frames, windows of any size; Zstandard).
 #pragma once
 
 #include <cstdint>

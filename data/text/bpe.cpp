@@ -2,12 +2,31 @@
 
 #include "data/text/tokenizer.h"
 
+#include <atomic>
 #include <queue>
 #include <tuple>
+#include <utility>
 
 namespace ft {
 
-Bpe::Bpe(const JsonPart& model) {
+namespace {
+
+constexpr size_t kLongestKept = 64, kMostKept = size_t{1} << 16;
+
+// The ids of pieces that a thread met, of one Bpe.
+struct Kept {
+  uint64_t owner = 0;
+  std::unordered_map<std::string, std::vector<int32_t>, TextHash, std::equal_to<>> pieces;
+};
+
+uint64_t next_serial() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+Bpe::Bpe(const JsonPart& model) : serial_(next_serial()) {
   const std::string type = model.word("type", "BPE");
   if (type != "BPE") model.refuse(fmt::format("type {} is not supported (BPE is)", type));
   model.only({"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
@@ -85,9 +104,22 @@ void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
       ids.push_back(whole->second);
       return;
     }
-  std::vector<int32_t> symbols = characters(piece);
-  merge(symbols);
-  ids.insert(ids.end(), symbols.begin(), symbols.end());
+  if (piece.size() > kLongestKept) {
+    std::vector<int32_t> symbols = characters(piece);
+    merge(symbols);
+    ids.insert(ids.end(), symbols.begin(), symbols.end());
+    return;
+  }
+  // Most pieces are words that come again and again.
+  thread_local Kept kept;
+  if (kept.owner != serial_ || kept.pieces.size() >= kMostKept) kept = {serial_, {}};
+  auto found = kept.pieces.find(piece);
+  if (found == kept.pieces.end()) {
+    std::vector<int32_t> symbols = characters(piece);
+    merge(symbols);
+    found = kept.pieces.emplace(std::string(piece), std::move(symbols)).first;
+  }
+  ids.insert(ids.end(), found->second.begin(), found->second.end());
 }
 
 // The pair of lowest rank, the first of equals, becomes one, again and again. Candidates wait in a

@@ -41,6 +41,7 @@ class Bpe {
 
   Vocabulary vocabulary_;
   std::unordered_map<uint64_t, Merge> merges_;
+  uint64_t serial_;  // of all that were ever made
   int32_t unknown_ = -1;
   bool fuse_unknown_ = false, ignore_merges_ = false;
 };

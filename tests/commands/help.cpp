@@ -104,3 +104,11 @@ TEST_CASE("help: ranks say once what is wrong", "[ranks]") {
   CHECK(has(ran.err, "did you mean generate?"));
   CHECK(ran.err.find("genrate") == ran.err.rfind("genrate"));
 }
+
+TEST_CASE("help: tokenize says what a token is, and what else makes sets") {
+  const Ran help = command("tokenize --help");
+  CHECK(help.code == 0);
+  for (const char* part : {"one token a byte", "--tokenizer", "--end-of-document", "--skip-bad",
+                           "scripts/prepare_data.py", ".ndjson"})
+    CHECK(has(help.out, part));
+}
