@@ -53,8 +53,8 @@ std::string axis(const Chart& chart, const Scale& s) {
   };
   if (s.log_y && s.y1 - s.y0 > 1.2) {
     const double step = std::max(1.0, std::ceil((s.y1 - s.y0) / 6));
-    for (double e = std::ceil(s.y0); e <= s.y1; e += step)
-      across(std::pow(10, e), fmt::format("1e{:.0f}", e));
+    for (double e = std::ceil(s.y0) + 0.0; e <= s.y1; e += step)
+      across(std::pow(10, e), fmt::format("1e{:.0f}", e + 0.0));
   } else {
     const double low = s.log_y ? std::pow(10, s.y0) : s.y0,
                  high = s.log_y ? std::pow(10, s.y1) : s.y1;
@@ -183,15 +183,17 @@ std::string chart_html(const Chart& chart) {
   html += axis(shown, s);
   for (const Mark& mark : shown.marks)
     if (mark.x >= s.x0 && mark.x <= s.x1)
-      html += fmt::format("<path class=mark d='M{:.1f} {:.0f}V{:.0f}'/>\n", s.x(mark.x), kTop,
-                          kHeight - kBottom);
+      html += fmt::format("<path class='mark c{}{}' d='M{:.1f} {:.0f}V{:.0f}'/>\n",
+                          mark.colour % 10, mark.small ? " small" : "", s.x(mark.x),
+                          mark.small ? kHeight - kBottom - 9 : kTop, kHeight - kBottom);
   for (const Curve& c : shown.curves) html += line(c, s);
   html += hover(shown, s);
   for (const Mark& mark : shown.marks)
     if (mark.x >= s.x0 && mark.x <= s.x1)
       html += fmt::format(
           "<rect class=hover x={:.1f} y={:.0f} width=6 height={:.0f}><title>{}</title></rect>\n",
-          s.x(mark.x) - 3, kTop, kHeight - kTop - kBottom,
+          s.x(mark.x) - 3, mark.small ? kHeight - kBottom - 12 : kTop,
+          mark.small ? 12.0 : kHeight - kTop - kBottom,
           html_text(fmt::format("{} {:.0f}: {}", shown.x_title, mark.x, mark.text)));
   return html + "</svg>\n" + legend(shown) + "</figure>\n";
 }

@@ -16,9 +16,12 @@ struct Curve {
   Style style = Style::Line;
 };
 
+// Something that happened: a line through the chart, or (`small`) a tooth on its axis.
 struct Mark {
   double x = 0;
   std::string text;
+  int colour = 3;
+  bool small = false;
 };
 
 struct Chart {

@@ -53,7 +53,8 @@ int generate(const GenerateOptions& options);
 
 struct ReportOptions {
   std::vector<std::string> runs;  // folders
-  std::string out;                // empty: report.html in the first one
+  // "-": standard output; empty: report.html in the run's folder, for several compare.html here
+  std::string out;
 };
 int report(const ReportOptions& options);
 

@@ -175,7 +175,7 @@ struct CommandLine {
          "File to write; -: standard output. Default: report.html in the run's folder, compare.html "
          "here for several")
         ->type_name("FILE");
-    c->callback([this] { run = [this](World&) { return report(report_options); }; });
+    c->callback([this] { alone([this] { return report(report_options); }); });
   }
 
   void add_generate() {

@@ -3,13 +3,15 @@
 #include "app/chart.h"
 #include "app/commands.h"
 #include "app/metrics.h"
+#include "app/report_parts.h"
 #include "app/report_style.h"
 #include "core/file.h"
 #include "core/log.h"
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
+#include <cstdio>
+#include <set>
 
 namespace ft {
 
@@ -53,16 +55,6 @@ const Series& series_of(const RunData& run, const char* key) {
   return at == run.steps.end() ? none : at->second;
 }
 
-std::vector<Mark> marks_of(const RunData& run) {
-  std::vector<Mark> marks;
-  for (const RunMark& m : run.marks) marks.push_back({static_cast<double>(m.step), m.text});
-  return marks;
-}
-
-std::string validation_name(const std::string& set) {
-  return set == "validation" ? set : "validation: " + set;
-}
-
 // Whether a logarithmic axis shows more.
 bool wide(const std::vector<Curve>& curves) {
   double low = HUGE_VAL, high = 0;
@@ -73,18 +65,27 @@ bool wide(const std::vector<Curve>& curves) {
 
 class Page {
  public:
-  explicit Page(const std::vector<RunData>& runs) : runs_(runs), single_(runs.size() == 1) {}
+  explicit Page(const std::vector<RunData>& runs)
+      : runs_(runs),
+        labels_(run_labels(runs)),
+        single_(runs.size() == 1),
+        by_tokens_(!single_ && batches_differ(runs)) {}
 
   std::string html() {
     std::string title;
-    for (const RunData& run : runs_) title += (title.empty() ? "" : ", ") + run.name;
+    for (const std::string& label : labels_) title += (title.empty() ? "" : ", ") + label;
     text_ = fmt::format(
         "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         "<meta name=viewport content='width=device-width, initial-scale=1'>\n"
         "<link rel=icon href='data:,'>\n<title>{0}</title>\n<style>{1}</style>\n</head>\n<body>\n",
         html_text(title), kReportStyle);
-    for (const RunData& run : runs_) header(run);
-    section("Loss", {loss_chart(), validation_chart()});
+    if (single_) {
+      text_ += header_html(runs_[0]);
+      text_ += events_html(runs_[0]);
+    } else {
+      comparison();
+    }
+    section("Loss", losses());
     if (single_) section("Schedule", {planned_chart(), step_chart("batch", "Batch", "sequences")});
     else section("Schedule", {step_chart("lr", "Learning rate", "")});
     section("Stability", {step_chart("grad_norm", "Gradient norm", "before clipping"),
@@ -93,7 +94,8 @@ class Page {
     section("Speed and memory", {step_chart("tokens_per_second", "Throughput", "tokens/s"),
                                  step_chart("mfu", "MFU", "% of the measured sgemm", 100),
                                  step_chart("seconds", "Step time", "s"), memory_chart()});
-    for (const RunData& run : runs_) configuration(run);
+    if (single_) configuration(runs_[0]);
+    else each_run();
     return text_ + "</body>\n</html>\n";
   }
 
@@ -106,88 +108,38 @@ class Page {
   }
 
   std::string draw(Chart chart) const {
-    if (chart.x_title.empty()) chart.x_title = "step";
+    if (chart.x_title.empty()) chart.x_title = by_tokens_ ? "tokens" : "step";
     if (single_ && chart.x_title == "step") chart.marks = marks_of(runs_[0]);
     return chart_html(chart);
   }
 
-  void header(const RunData& run) {
-    const double total = static_cast<double>(std::max<int64_t>(run.total_steps, run.last_step));
-    const double share = total > 0 ? 100 * static_cast<double>(run.last_step) / total : 0;
-    text_ += fmt::format("<h1>{}</h1>\n<div class=soft>{}</div>\n", html_text(run.name),
-                         html_text(run.state));
-    for (const std::string& note : run.notes)
-      text_ += fmt::format("<div class=note>{}</div>\n", html_text(note));
-    text_ += "<div class=numbers>\n";
-    const auto show = [&](const std::string& label, const std::string& value) {
-      text_ += fmt::format("<div><small>{}</small>{}</div>\n", html_text(label), html_text(value));
-    };
-    show("steps",
-         fmt::format("{}{}", run.last_step,
-                     run.total_steps > 0 ? fmt::format(" of {} ({:.1f}%)", run.total_steps, share)
-                                         : std::string()));
-    show("tokens", count_text(run.tokens));
-    if (!series_of(run, "loss").empty())
-      show("last training loss", fmt::format("{:.4f}", series_of(run, "loss").last()));
-    for (const auto& [set, loss] : run.validation)
-      if (!loss.empty())
-        show(validation_name(set),
-             fmt::format("{:.4f} (lowest {:.4f})", loss.last(), loss.smallest()));
-    if (run.counted_seconds > 0) {
-      show("tokens/s", rate_text(run.counted_tokens / run.counted_seconds));
-      if (const double mfu = run.mfu_seconds / run.counted_seconds; std::isfinite(mfu))
-        show("MFU", fmt::format("{:.1f}%", 100 * mfu));
-    }
-    show("time in steps", duration(run.seconds));
-    if (run.skipped > 0) show("steps left out", fmt::format("{}", run.skipped));
-    text_ += "</div>\n<table>\n";
-    for (const auto& [label, value] : facts(run))
-      if (!value.empty())
-        text_ +=
-            fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", html_text(label), html_text(value));
-    text_ += "</table>\n";
+  // Points over steps, moved to where the plots of this page have them.
+  Points placed(const RunData& run, Points points) const {
+    if (by_tokens_)
+      for (auto& [x, y] : points) x = tokens_at(run, x);
+    return points;
   }
 
-  static std::vector<std::pair<std::string, std::string>> facts(const RunData& run) {
-    const auto fact = [&](const char* key) {
-      const auto at = run.facts.find(key);
-      return at == run.facts.end() || at->second == "null" ? std::string() : at->second;
-    };
-    const auto amount = [&](const char* key) {
-      return fact(key).empty() ? "" : count_text(std::atof(fact(key).c_str()));
-    };
-    std::vector<std::pair<std::string, std::string>> rows;
-    std::string model = fact("parameters").empty() ? "" : amount("parameters") + " parameters";
-    if (!fact("pattern").empty())
-      model += fmt::format(", {} layers {}", fact("pattern").size(), fact("pattern"));
-    if (!fact("model_flops_per_token").empty())
-      model += ", " + amount("model_flops_per_token") + " FLOPs per token";
-    rows.emplace_back("model", model);
-    if (run.config) {
-      const Config& c = *run.config;
-      rows.emplace_back(
-          "layout", fmt::format("{} ranks; tensor {}, pipeline {}, context {}; {}", amount("ranks"),
-                                c.parallel.tensor, c.parallel.pipeline, c.parallel.context,
-                                c.train.precision));
-      rows.emplace_back("batch", fmt::format("{} sequences of {} tokens", c.train.global_batch,
-                                             c.data.sequence_length));
-      std::string data;
-      for (size_t i = 0; i < c.data.train.size() && i < 20; ++i)
-        data +=
-            fmt::format("{}{} ({:g})", i ? ", " : "", c.data.train[i].name, c.data.train[i].weight);
-      if (c.data.train.size() > 20) data += fmt::format(" and {} more", c.data.train.size() - 20);
-      rows.emplace_back("data (weight)", data);
+  void comparison() {
+    text_ += fmt::format(
+        "<h1>{} runs compared</h1>\n<div class=soft>plots over {}</div>\n", runs_.size(),
+        by_tokens_ ? "tokens: a step is not the same number of them in all runs" : "steps");
+    text_ += comparison_html(runs_, labels_);
+    for (size_t i = 0; i < runs_.size(); ++i)
+      for (const std::string& note : runs_[i].notes)
+        text_ +=
+            fmt::format("<div class=note>{}: {}</div>\n", html_text(labels_[i]), html_text(note));
+  }
+
+  void each_run() {
+    text_ += "<h2>Each run</h2>\n";
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      text_ += fmt::format("<details><summary>{}</summary>\n", html_text(labels_[i]));
+      text_ += header_html(runs_[i]);
+      text_ += events_html(runs_[i]);
+      configuration(runs_[i]);
+      text_ += "</details>\n";
     }
-    rows.emplace_back("machine", fact("machine"));
-    if (!fact("sgemm_flops").empty())
-      rows.emplace_back("MFU",
-                        fmt::format("model FLOPs / measured sgemm of the run ({:.1f} GFLOP/s at "
-                                    "the last start); causal attention counted once, "
-                                    "recomputation not counted; first steps left out",
-                                    std::atof(fact("sgemm_flops").c_str()) * 1e-9));
-    rows.emplace_back("last start", fact("time"));
-    rows.emplace_back("folder", run.path);
-    return rows;
   }
 
   std::string loss_chart() const {
@@ -200,13 +152,13 @@ class Page {
                                 .colour = colour,
                                 .points = points_of(loss, 2000, 1, true),
                                 .style = Curve::Style::Faint});
-      chart.curves.push_back({.name = single_ ? "smoothed" : runs_[i].name,
+      chart.curves.push_back({.name = single_ ? "smoothed" : labels_[i],
                               .colour = colour,
-                              .points = smooth(points_of(loss, 1000))});
+                              .points = placed(runs_[i], smooth(points_of(loss, 1000)))});
       if (!single_) continue;
       int next = 1;
       for (const auto& [set, values] : runs_[i].validation)
-        chart.curves.push_back({.name = validation_name(set),
+        chart.curves.push_back({.name = set == "validation" ? set : "validation: " + set,
                                 .colour = next++,
                                 .points = points_of(values, 500),
                                 .style = Curve::Style::Dots});
@@ -214,25 +166,49 @@ class Page {
     return draw(chart);
   }
 
-  std::string validation_chart() const {
-    Chart chart{.title = "Validation loss", .y_title = "nats per token"};
-    int next = single_ ? 1 : 0;
+  // The training loss, then validation: of one run all sets share a plot, of several runs each set
+  // has its own.
+  std::vector<std::string> losses() const {
+    std::vector<std::string> charts{loss_chart()};
+    std::set<std::string> sets;
     for (const RunData& run : runs_)
-      for (const auto& [set, values] : run.validation)
-        chart.curves.push_back({.name = single_ ? set : run.name + ": " + set,
-                                .colour = next++,
-                                .points = points_of(values, 500),
-                                .style = Curve::Style::Dots});
-    return draw(chart);
+      for (const auto& [set, values] : run.validation) sets.insert(set);
+    if (single_) {
+      Chart chart{.title = "Validation loss", .y_title = "nats per token"};
+      for (const auto& [set, values] : runs_[0].validation) add_validation(chart, 0, set, set);
+      for (size_t i = 0; i < chart.curves.size(); ++i)
+        chart.curves[i].colour = static_cast<int>(i) + 1;
+      charts.push_back(draw(chart));
+      return charts;
+    }
+    for (const std::string& set : sets) {
+      if (charts.size() > kMostSets) break;
+      Chart chart{.title = set == "validation" ? "Validation loss" : "Validation loss: " + set,
+                  .y_title = "nats per token"};
+      for (size_t i = 0; i < runs_.size(); ++i) add_validation(chart, i, set, labels_[i]);
+      charts.push_back(draw(chart));
+    }
+    return charts;
+  }
+
+  void add_validation(Chart& chart, size_t run, const std::string& set,
+                      const std::string& name) const {
+    const auto at = runs_[run].validation.find(set);
+    if (at == runs_[run].validation.end()) return;
+    chart.curves.push_back({.name = name,
+                            .colour = static_cast<int>(run),
+                            .points = placed(runs_[run], points_of(at->second, 500)),
+                            .style = Curve::Style::Dots});
   }
 
   std::string step_chart(const char* key, const char* title, const char* unit,
                          double scale = 1) const {
     Chart chart{.title = title, .y_title = unit};
     for (size_t i = 0; i < runs_.size(); ++i)
-      chart.curves.push_back({.name = single_ ? title : runs_[i].name,
-                              .colour = static_cast<int>(i),
-                              .points = points_of(series_of(runs_[i], key), 1000, scale)});
+      chart.curves.push_back(
+          {.name = single_ ? title : labels_[i],
+           .colour = static_cast<int>(i),
+           .points = placed(runs_[i], points_of(series_of(runs_[i], key), 1000, scale))});
     chart.log_y = wide(chart.curves);
     chart.from_zero = std::string(key) != "batch" && !chart.log_y;
     return draw(chart);
@@ -255,16 +231,18 @@ class Page {
     constexpr double kGiB = 1.0 / (1024.0 * 1024 * 1024);
     Chart chart{.title = "Memory of a rank", .y_title = "GiB", .from_zero = true};
     for (size_t i = 0; i < runs_.size(); ++i) {
-      const std::string prefix = single_ ? "" : runs_[i].name + ": ";
+      const std::string prefix = single_ ? "" : labels_[i] + ": ";
       const int colour = static_cast<int>(i);
       chart.curves.push_back(
           {.name = prefix + "largest resident",
            .colour = colour,
-           .points = points_of(series_of(runs_[i], "memory_peak_bytes"), 500, kGiB)});
+           .points =
+               placed(runs_[i], points_of(series_of(runs_[i], "memory_peak_bytes"), 500, kGiB))});
       chart.curves.push_back(
           {.name = prefix + "planned",
            .colour = colour,
-           .points = points_of(series_of(runs_[i], "memory_planned_bytes"), 500, kGiB),
+           .points =
+               placed(runs_[i], points_of(series_of(runs_[i], "memory_planned_bytes"), 500, kGiB)),
            .style = Curve::Style::Dashed});
     }
     return draw(chart);
@@ -318,38 +296,49 @@ class Page {
   }
 
   void configuration(const RunData& run) {
-    if (!single_) text_ += fmt::format("<h2>{}</h2>\n", html_text(run.name));
-    if (!run.marks.empty()) {
-      text_ += "<details><summary>Events</summary><table>\n";
-      for (const RunMark& m : run.marks)
-        text_ += fmt::format("<tr><th>step {}</th><td>{}</td></tr>\n", m.step, html_text(m.text));
-      text_ += "</table></details>\n";
-    }
     if (!run.config_text.empty())
       text_ +=
           fmt::format("<details><summary>Resolved configuration</summary><pre>{}</pre></details>\n",
                       html_text(run.config_text));
   }
 
-  static constexpr size_t kMostSources = 20;
+  static constexpr size_t kMostSources = 20, kMostSets = 8;
   const std::vector<RunData>& runs_;
-  bool single_;
+  std::vector<std::string> labels_;
+  bool single_, by_tokens_;
   std::string text_;
 };
 
 }  // namespace
+
+double smoothed_last(const Series& series) {
+  const Points points = smooth(points_of(series, 1000));
+  return points.empty() ? kUnknown : points.back().second;
+}
 
 std::string report_html(const std::vector<RunData>& runs) { return Page(runs).html(); }
 
 int report(const ReportOptions& options) {
   std::vector<RunData> runs;
   for (const std::string& path : options.runs) runs.push_back(read_run(path));
-  const std::string out = options.out.empty() ? options.runs[0] + "/report.html" : options.out;
-  write_text(out, report_html(runs));
+  const bool single = runs.size() == 1;
+  const std::string out = !options.out.empty() ? options.out
+                          : single             ? options.runs[0] + "/report.html"
+                                               : "compare.html";
   for (const RunData& run : runs)
-    for (const std::string& note : run.notes) log_warn("{}: {}", run.path, note);
-  log_info("{}: {} run{}, {} steps; open it in a browser", out, runs.size(),
-           runs.size() == 1 ? "" : "s", runs[0].rows);
+    for (const std::string& note : run.notes)
+      fmt::print(stderr, "warning: {}: {}\n", run.path, note);
+  if (out == "-") {
+    std::fputs(report_html(runs).c_str(), stdout);
+    return 0;
+  }
+  write_text(out, report_html(runs));
+  const auto labels = run_labels(runs);
+  std::string counts;
+  for (size_t i = 0; i < runs.size(); ++i)
+    counts += fmt::format("{}{}{} steps", i ? ", " : "", single ? "" : labels[i] + " ",
+                          grouped_count(runs[i].rows));
+  log_info("{}: {} run{}, {}; open it in a browser", out, runs.size(), single ? "" : "s", counts);
   return 0;
 }
 

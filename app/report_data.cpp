@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -21,7 +22,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr size_t kMostMarks = 200;  // on a chart; more would hide it
+// A run that wrote nothing for so long has ended; slow steps are given more.
+constexpr double kFreshSeconds = 600, kFreshSteps = 20;
 
 double number(const json& row, const char* key) {
   const auto at = row.find(key);
@@ -64,7 +66,7 @@ class Reader {
     add_time(row, step);
     if (const auto at = row.find("skipped"); at != row.end() && *at == true) {
       ++run_.skipped;
-      mark(step, "step left out");
+      log_.add_skip(step);
     }
     read_classes(row, "gradient_norms", step, run_.gradients);
     read_classes(row, "weight_norms", step, run_.weights);
@@ -73,23 +75,24 @@ class Reader {
 
   void event_row(const json& row) {
     const auto step = static_cast<int64_t>(number(row, "step"));
-    const std::string event = text(row, "event");
-    if (event == "start") {
-      run_.facts.clear();
-      for (const auto& [key, value] : row.items())
-        run_.facts[key] = value.is_string() ? value.get<std::string>() : value.dump();
-      if (const double steps = number(row, "steps"); std::isfinite(steps))
-        run_.total_steps = static_cast<int64_t>(steps);
-      if (step > 0) mark(step, "resumed " + text(row, "time"));
-      starts_.push_back(step);
-      run_.state = "in progress, or ended without a word";
-    } else if (event == "stop") {
-      run_.state = "stopped after saving; can be resumed";
-    } else if (event == "done") {
-      run_.state = "done";
-    } else {
-      mark(step, event);
-    }
+    log_.add(row);
+    if (text(row, "event") != "start") return;
+    run_.facts.clear();
+    for (const auto& [key, value] : row.items())
+      run_.facts[key] = value.is_string() ? value.get<std::string>() : value.dump();
+    if (const double steps = number(row, "steps"); std::isfinite(steps))
+      run_.total_steps = static_cast<int64_t>(steps);
+    starts_.push_back(step);
+  }
+
+  // age: seconds since the run wrote anything; unknown: there is no record.
+  void finish(double age) {
+    const Series& seconds = run_.steps["seconds"];
+    const double step = seconds.empty() ? 0 : seconds.buckets().back().mean();
+    run_.events = log_.events();
+    run_.state = starts_.empty() ? "unknown: events.jsonl has no start"
+                                 : log_.ending(run_.last_step, age,
+                                               std::max(kFreshSeconds, kFreshSteps * step));
   }
 
  private:
@@ -118,10 +121,7 @@ class Reader {
     }
   }
 
-  void mark(int64_t step, const std::string& what) {
-    if (run_.marks.size() < kMostMarks) run_.marks.push_back({step, what});
-  }
-
+  EventLog log_;
   RunData& run_;
   std::vector<int64_t> starts_;
   std::map<std::string, double> taken_;
@@ -154,6 +154,19 @@ void read_configuration(RunData& run) {
   }
 }
 
+// Seconds since the newest of the files that a run appends to was written.
+double age_of(const std::string& path) {
+  double least = kUnknown;
+  for (const char* name : {"/metrics.jsonl", "/events.jsonl", "/log.txt"}) {
+    std::error_code error;
+    const auto time = fs::last_write_time(path + name, error);
+    if (error) continue;
+    const std::chrono::duration<double> age = fs::file_time_type::clock::now() - time;
+    if (!(least < age.count())) least = std::max(0.0, age.count());
+  }
+  return least;
+}
+
 }  // namespace
 
 void Series::add(double x, double value) {
@@ -183,6 +196,15 @@ double Series::smallest() const {
   return least;
 }
 
+double tokens_at(const RunData& run, double step) {
+  double x0 = 0, y0 = 0;
+  for (const Series::Bucket& b : run.tokens_at.buckets()) {
+    if (step <= b.x) return b.x > x0 ? y0 + (b.high - y0) * (step - x0) / (b.x - x0) : b.high;
+    x0 = b.x, y0 = b.high;
+  }
+  return y0;
+}
+
 RunData read_run(const std::string& path) {
   FT_CHECK_CONFIG(fs::is_directory(path), "{}: no such folder; name a run's, e.g. runs/quickstart",
                   path);
@@ -196,12 +218,16 @@ RunData read_run(const std::string& path) {
   run.name = fs::absolute(path).lexically_normal().filename().string();
   if (run.name.empty())  // a slash at the end
     run.name = fs::absolute(path).lexically_normal().parent_path().filename().string();
-  run.state = "unknown";
   read_configuration(run);
   Reader reader(run);
-  each_row(path + "/events.jsonl", [&](const json& row) { reader.event_row(row); });
+  const int64_t torn =
+      each_row(path + "/events.jsonl", [&](const json& row) { reader.event_row(row); });
+  if (torn > 0)
+    run.notes.push_back(
+        fmt::format("{} lines of events.jsonl could not be read and were left out", torn));
   const int64_t damaged =
       each_row(path + "/metrics.jsonl", [&](const json& row) { reader.metrics_row(row); });
+  reader.finish(age_of(path));
   if (damaged < 0) run.notes.push_back("metrics.jsonl is missing: there is nothing to plot");
   else if (run.rows == 0) run.notes.push_back("metrics.jsonl has no step yet");
   run.damaged = std::max<int64_t>(damaged, 0);

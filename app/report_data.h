@@ -3,6 +3,7 @@
 #pragma once
 
 #include "app/config.h"
+#include "app/report_events.h"
 
 #include <cstdint>
 #include <map>
@@ -35,11 +36,6 @@ class Series {
   double last_ = 0;
 };
 
-struct RunMark {
-  int64_t step = 0;
-  std::string text;
-};
-
 struct RunData {
   std::string path, name;
   std::map<std::string, Series> steps;               // "loss", "lr", ...; app/metrics.h
@@ -52,13 +48,16 @@ struct RunData {
   int64_t last_step = 0, total_steps = 0;
   double tokens = 0, seconds = 0;
   double counted_seconds = 0, counted_tokens = 0, mfu_seconds = 0;  // warm-up steps left out
-  std::vector<RunMark> marks;                                       // resumes, skipped steps, stops
+  std::vector<RunEvent> events;                                     // in the order of the file
   std::map<std::string, std::string> facts;                         // of the last start
-  std::string state;  // "done", "stopped", "in progress or killed"
+  std::string state;  // how the run ended, or that it goes on
   std::optional<Config> config;
   std::string config_text;
   std::vector<std::string> notes;  // what could not be read
 };
+
+// Tokens that the run had seen after a step, between what its metrics say.
+double tokens_at(const RunData& run, double step);
 
 // Throws ConfigError where the folder is no run's; what is missing or damaged in it is noted.
 RunData read_run(const std::string& path);

@@ -33,7 +33,8 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 svg path { fill: none; stroke-width: 1.7; stroke-linejoin: round; }
 svg path.grid { stroke: var(--edge); stroke-width: 1; }
 svg path.axis { stroke: var(--soft); stroke-width: 1; }
-svg path.mark { stroke: var(--c3); stroke-width: 1.2; stroke-dasharray: 2 3; }
+svg path.mark { stroke-width: 1.4; stroke-dasharray: 2 3; }
+svg path.small { stroke-width: 2.4; stroke-dasharray: none; }
 svg path.faint { opacity: .35; stroke-width: 1; } svg path.dashed { stroke-dasharray: 6 4; }
 rect.hover { fill: transparent; } rect.hover:hover { fill: var(--soft); opacity: .15; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 13px; color: var(--soft); }
@@ -42,10 +43,18 @@ rect.hover { fill: transparent; } rect.hover:hover { fill: var(--soft); opacity:
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .c6 { stroke: var(--c6); } .c7 { stroke: var(--c7); } .c8 { stroke: var(--c8); }
 .c9 { stroke: var(--c9); }
+.b0 { background: var(--c0); } .b1 { background: var(--c1); } .b2 { background: var(--c2); } .b3 { background: var(--c3); } .b4 { background: var(--c4); }
+.b5 { background: var(--c5); } .b6 { background: var(--c6); } .b7 { background: var(--c7); } .b8 { background: var(--c8); } .b9 { background: var(--c9); }
 .f0 { fill: var(--c0); } .f1 { fill: var(--c1); } .f2 { fill: var(--c2); }
 .f3 { fill: var(--c3); } .f4 { fill: var(--c4); } .f5 { fill: var(--c5); }
 .f6 { fill: var(--c6); } .f7 { fill: var(--c7); } .f8 { fill: var(--c8); }
 .f9 { fill: var(--c9); }
+.wide { overflow-x: auto; } .wide th, .wide td { white-space: nowrap; overflow-wrap: normal;
+  padding: 3px 20px 3px 0; } .wide td.text { white-space: normal; min-width: 240px; }
+.wide tr.head th { border-bottom: 1px solid var(--edge); vertical-align: bottom; }
+.num { text-align: right; font-variant-numeric: tabular-nums; } tr.left { opacity: .5; }
+.swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px;
+  margin-right: 7px; vertical-align: -1px; }
 details { margin: 10px 0; } summary { cursor: pointer; }
 pre { background: var(--card); border: 1px solid var(--edge); border-radius: 6px; padding: 12px;
   overflow: auto; font: 12.5px/1.45 ui-monospace, monospace; }

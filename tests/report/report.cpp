@@ -4,6 +4,7 @@
 #include "app/chart.h"
 #include "app/commands.h"
 #include "app/report.h"
+#include "app/report_parts.h"
 #include "app/run_folder.h"
 #include "core/check.h"
 #include "core/file.h"
@@ -11,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -78,8 +81,10 @@ TEST_CASE("a page shows what the run did") {
   CHECK(run.skipped == 1);
   CHECK(run.total_steps == 30);
   CHECK(run.notes.empty());
-  REQUIRE(run.marks.size() == 2);
-  CHECK(run.marks[0].step == 10);
+  const std::vector<Mark> marks = marks_of(run);
+  REQUIRE(marks.size() == 2);
+  CHECK(marks[0].x == 10);
+  CHECK(marks[1].x == 15);
   CHECK(run.counted_seconds == 0.5 * 16);  // two starts with two steps each left out
   const std::string page = report_html({run});
   for (const char* title : {"Training loss",     "Validation loss",
@@ -105,11 +110,170 @@ TEST_CASE("a page shows what the run did") {
   CHECK(count(page, "<svg") == count(page, "</svg>"));
 }
 
-TEST_CASE("several runs share their charts") {
-  const std::string page = report_html({read_run(example("first")), read_run(example("second"))});
-  CHECK(page.find("Training loss") != page.npos);
-  CHECK(page.find("second: planned") != page.npos);
+namespace {
+
+// Events of a run as they stand in its file.
+RunData with_events(const std::string& name, const std::string& lines, double hours = 0) {
+  const std::string path = example(name);
+  write_text(path + "/events.jsonl", lines);
+  if (hours > 0)
+    for (const auto& entry : fs::directory_iterator(path))
+      fs::last_write_time(entry, fs::file_time_type::clock::now() -
+                                     std::chrono::seconds(static_cast<int64_t>(3600 * hours)));
+  return read_run(path);
+}
+
+const char* const kStart =
+    R"({"time":"2026-01-02T03:04:05Z","event":"start","step":0,"steps":30,"parameters":12345678})"
+    "\n";
+
+std::string with_batch(std::string config, const char* batch, const char* lr) {
+  config.replace(config.find("global_batch: 10"), 16, std::string("global_batch: ") + batch);
+  return config + "optimizer: {lr: " + lr + "}\nrun: {name: " + batch + "}\n";
+}
+
+// A run whose steps have so many tokens.
+std::string with_steps(const std::string& name, const char* batch, const char* lr,
+                       int64_t tokens_a_step) {
+  const std::string path = folder_of(name);
+  RunFolder folder(path, with_batch(kConfig, batch, lr), 0, false);
+  folder.event("start", 0, {.texts = {}, .numbers = {{"steps", 30}}});
+  for (int64_t step = 1; step <= 20; ++step) {
+    StepRecord r = record(step);
+    r.tokens = step * tokens_a_step;
+    folder.add(r);
+  }
+  folder.add(ValidationRecord{.step = 20, .set = "web", .loss = 3.25, .tokens = 9});
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("how a run ended is said in words") {
+  const std::string start = kStart;
+  const auto state = [&](const std::string& lines, double hours = 0) {
+    return with_events("ended", start + lines, hours).state;
+  };
+  CHECK(state(R"({"event":"done","step":20,"path":"c/step-20"})") == "done");
+  CHECK(state(R"({"event":"stop","step":20,"why":"SIGTERM","path":"c/step-20"})") ==
+        "stopped by SIGTERM, saved as c/step-20 after step 20; can be resumed");
+  CHECK(state(R"({"event":"stop","step":20})") == "stopped after step 20; can be resumed");
+  CHECK(state("{\"event\":\"failure\",\"step\":20,\"message\":\"disk <full>\",\"rank\":1}\n"
+              "{\"event\":\"failure\",\"step\":20,\"message\":\"another rank failed\"}") ==
+        "failed: disk <full> (rank 1), after step 20");
+  CHECK(state("").starts_with("in progress, last heard of"));
+  CHECK(state("", 0.1).starts_with("in progress, last heard of 6m"));
+  CHECK(state("", 5).starts_with("ended without a word after step 20: nothing was written for 5h"));
+  // A run that failed and goes on is in progress; one that is done may be resumed.
+  const std::string failed = R"({"event":"failure","step":9,"message":"m"})";
+  const std::string again = "\n{\"event\":\"start\",\"step\":8,\"time\":\"t\"}\n";
+  CHECK(state(failed + again).starts_with("in progress"));
+  CHECK(state(failed + again + R"({"event":"done","step":20})") == "done");
+  CHECK(with_events("silent", "").state == "unknown: events.jsonl has no start");
+}
+
+TEST_CASE("events are marked on the plots and listed") {
+  const std::string lines =
+      kStart + std::string(R"({"event":"save","step":4,"path":"c/step-4","seconds":1.25}
+{"event":"spike","step":6,"why":"loss 9.5 is 22 sigma above","action":"skip"}
+{"event":"skip","step":6,"why":"spike"}
+{"event":"spike","step":9,"why":"of a course that was left"}
+{"event":"failure","step":9,"message":"<rank> 1 died"}
+{"event":"start","step":8,"time":"later","resumed_from":"c/step-8"}
+{"event":"resume","step":8,"from":"c/step-8","bitwise":"yes","changed":[{"what":"optimizer.lr","from":"1e-3","to":"2e-3"}]}
+{"event":"save_failed","step":12,"why":"disk full","next":"next try at step 13"}
+{"event":"non_finite","step":14,"why":"grad_norm is NaN","action":"stop"}
+{"event":"validation_failed","step":16,"set":"web","why":"bad id"}
+{"event":"removal","step":16,"path":"c/step-4"}
+{"event":"novelty","step":17,"why":"of a later version"}
+{"event":"stop","step":20,"why":"SIGTERM","path":"c/step-20"}
+not json
+)");
+  const RunData run = with_events("events", lines);
+  CHECK(run.state == "stopped by SIGTERM, saved as c/step-20 after step 20; can be resumed");
+  REQUIRE(run.notes.size() == 1);
+  CHECK(run.notes[0].starts_with("1 lines of events.jsonl"));
+  std::vector<std::pair<double, bool>> marks;
+  for (const Mark& m : marks_of(run)) marks.emplace_back(m.x, m.small);
+  // The tooth of the save first; the spike of step 9 was left; start and resume are one.
+  CHECK(marks == std::vector<std::pair<double, bool>>{{4, true},
+                                                      {6, false},
+                                                      {6, false},
+                                                      {8, false},
+                                                      {12, false},
+                                                      {14, false},
+                                                      {16, false},
+                                                      {17, false},
+                                                      {20, false},
+                                                      {15, false}});
+  const std::string page = report_html({run});
+  for (const char* part :
+       {"saved c/step-4 in 1.2 s", "spike: loss 9.5 is 22 sigma above, action: skip",
+        "step left out: spike", "class=left", "failed: &lt;rank&gt; 1 died",
+        "resumed from c/step-8; optimizer.lr: 1e-3 -&gt; 2e-3",
+        "a save failed: disk full; next try at step 13",
+        "not finite: grad_norm is NaN, action: stop", "validation failed on web: bad id",
+        "removed c/step-4", "novelty: of a later version", "<title>step 6: spike"}) {
+    INFO(part);
+    CHECK(page.find(part) != page.npos);
+  }
+}
+
+TEST_CASE("many events stay few marks, and saves give way first") {
+  std::string lines = kStart;
+  for (int i = 1; i <= 5000; ++i)
+    lines += fmt::format("{{\"event\":\"{}\",\"step\":{}}}\n", i % 20 ? "save" : "spike", i);
+  const auto marks = marks_of(with_events("many", lines));
+  CHECK(marks.size() <= 500);
+  CHECK(std::count_if(marks.begin(), marks.end(), [](const Mark& m) { return !m.small; }) == 200);
+}
+
+TEST_CASE("several runs: one table, the settings that differ, shared plots") {
+  const RunData a = read_run(with_steps("alpha", "10", "1e-3", 100)),
+                b = read_run(with_steps("beta", "20", "2e-3", 200)),
+                c = read_run(with_steps("gamma", "10", "1e-3", 100));
+  CHECK(!batches_differ({a, c}));
+  CHECK(batches_differ({a, b}));
+  CHECK(tokens_at(b, 7) == 1400);
+  CHECK(tokens_at(b, 7.5) == 1500);
+  const auto settings = different_settings({a, b, c});
+  REQUIRE(settings.size() == 2);
+  CHECK(settings[0].first == "train.global_batch");
+  CHECK(settings[0].second == std::vector<std::string>{"10", "20", "10"});
+  CHECK(settings[1].first == "optimizer.lr");
+  CHECK(different_settings({a, c}).empty());
+
+  const std::string page = report_html({a, b, c});
+  for (const char* part : {"3 runs compared", "plots over tokens", ">alpha<", ">beta<",
+                           "train.global_batch", "optimizer.lr", "how it ended", "3.2500",
+                           "20 of 30", "Validation loss: web", "gamma: planned"}) {
+    INFO(part);
+    CHECK(page.find(part) != page.npos);
+  }
   CHECK(page.find("Loss by source") == page.npos);
+  CHECK(count(page, "<figcaption>Training loss") == 1);
+  CHECK(page.find("<figcaption>Training loss") < page.find("Resolved configuration"));
+  CHECK(count(page, "Resolved configuration") == 3);
+  CHECK(report_html({a, c}).find("plots over steps") != std::string::npos);
+  CHECK(report_html({a, c}).find("All settings are the same") != std::string::npos);
+  CHECK(grouped_count(1234567) == "1,234,567");
+  CHECK(grouped_count(-123) == "-123");
+  // Runs of one name are told apart by their paths.
+  const auto labels = run_labels({a, b, a});
+  CHECK(labels[1] == "beta");
+  CHECK(labels[0].ends_with("/alpha"));
+}
+
+TEST_CASE("where a report goes: beside one run, here for several, or to standard output") {
+  const std::string one = example("one"), two = example("two");
+  const fs::path here = fs::current_path();
+  report({.runs = {one}, .out = ""});
+  const std::string page = read_text(one + "/report.html");
+  fs::current_path(one);
+  report({.runs = {one, two}, .out = ""});
+  CHECK(fs::exists("compare.html"));
+  fs::current_path(here);
+  CHECK(read_text(one + "/report.html") == page);
 }
 
 TEST_CASE("damaged, empty and missing metrics") {
