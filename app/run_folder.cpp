@@ -136,7 +136,7 @@ void RunFolder::event(const std::string& name, int64_t step, const RunFacts& fac
 }
 
 void record_failures_in(const std::string& path, int rank) {
-  g_failure = {.path = path + "/events.jsonl", .rank = rank, .step = 0};
+  g_failure = {.path = path.empty() ? "" : path + "/events.jsonl", .rank = rank, .step = 0};
 }
 void failure_step(int64_t step) { g_failure.step = step; }
 

@@ -96,7 +96,7 @@ class RunFolder {
 };
 
 // The event `failure`, from the rank that has the last word (rank 0 need not be alive): from
-// record_failures_in() on, into the events of that run's folder, after the step of failure_step().
+// record_failures_in() on, into the events of that run's folder (none: nowhere), after the step of failure_step().
 void record_failures_in(const std::string& path, int rank);
 void failure_step(int64_t step);
 void record_failure(const std::string& message, int exit_code) noexcept;

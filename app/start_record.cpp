@@ -6,6 +6,8 @@
 #include "core/log.h"
 
 #include <cmath>
+#include <set>
+#include <string>
 
 namespace ft {
 
@@ -21,8 +23,9 @@ void record_aside(RunFolder& folder, int64_t step, const RunStart& start) {
 }
 
 void record_init_from(RunFolder& folder, const Config& config, Store& store) {
-  double tensors = 0;
-  store.for_pieces([&](Param&, Piece&) { ++tensors; });
+  std::set<std::string> names;
+  store.for_pieces([&](Param&, Piece& piece) { names.insert(piece.name); });
+  const auto tensors = static_cast<double>(names.size());
   const auto parameters = static_cast<double>(store.parameters());
   log_info("weights: {} tensors, {} parameters from {}", tensors, grouped(store.parameters()),
            config.model.init_from);

@@ -80,8 +80,8 @@ class Loop {
     if (begin > 0 && validator_->is_due(begin, total))
       validator_->catch_up(begin, begin == total, folder(), progress_);
     while (trainer_->steps_done() < total) {
-      StepRecord r = trainer_->step();
       began_ = true;
+      StepRecord r = trainer_->step();
       report(r);
       const bool last = r.step == r.steps;
       std::string stop = asked_to_stop();
@@ -166,7 +166,7 @@ class Loop {
   Pace pace_;
   Progress progress_;
   double flops_per_token_ = 0;
-  bool began_ = false;  // a step is done
+  bool began_ = false;  // the first step
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
