@@ -5,7 +5,9 @@
 #include "core/param_class.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
+#include <sstream>
 
 namespace ft {
 
@@ -145,6 +147,8 @@ void describe(V& v, CheckpointConfig& c) {
   v("every", c.every, "steps between checkpoints; 0: at the end only", kCount);
   v("keep_last", c.keep_last, "newest checkpoints to keep", kPositive);
   v("keep_every", c.keep_every, "also keep those whose step is a multiple; 0: none", kCount);
+  v("retry", c.retry,
+    "seconds that the last save of a run is tried again where it fails (a full disk)", kCount);
   v("async", c.async, "write while training goes on");
 }
 template <class V>
@@ -209,10 +213,65 @@ Config read_config(const OptionNode& root, bool with_model) {
 
 }  // namespace
 
-Config load_config(const std::string& path, const std::vector<std::string>& sets) {
+namespace {
+
+OptionNode load_options(const std::string& path, const std::vector<std::string>& sets) {
   OptionNode root = OptionNode::load(path);
   for (const std::string& assignment : sets) root.set(assignment);
-  return read_config(root, true);
+  return root;
+}
+
+// Settings of the model section that name files which are not there, as "model.init_from: FILE".
+std::vector<std::string> missing_files(const OptionNode& root) {
+  std::vector<std::string> missing;
+  for (const auto& [key, file] : {std::pair{"config", ""}, {"init_from", "config.json"}}) {
+    const OptionNode node = root.at("model").at(key);
+    if (!node.is_scalar() || node.scalar().empty()) continue;
+    const auto named = std::filesystem::path(node.folder()) / node.scalar();
+    const auto whole = *file ? named / file : named;
+    if (!std::filesystem::exists(whole))
+      missing.push_back(fmt::format("model.{}: {}", key, whole.lexically_normal().string()));
+  }
+  return missing;
+}
+
+}  // namespace
+
+Config load_config(const std::string& path, const std::vector<std::string>& sets) {
+  return read_config(load_options(path, sets), true);
+}
+
+Config load_config(const std::string& path, const std::vector<std::string>& sets,
+                   const std::string& resolved) {
+  OptionNode root = load_options(path, sets);
+  const auto missing = missing_files(root);
+  if (resolved.empty() || missing.empty()) return read_config(root, true);
+  std::istringstream lines(model_text(parse_config(resolved, "the checkpoint").model, 0));
+  for (std::string line; std::getline(lines, line);) {
+    const std::string key = line.substr(0, line.find(':'));
+    if (!root.at("model").at(key).present())
+      root.set("model." + key + "=" + line.substr(line.find(':') + 2));
+  }
+  const OptionNode from = root.at("model").at("init_from");
+  const std::string folder = from.is_scalar() ? from.scalar() : "";
+  for (const char* key : {"config", "init_from"}) root.set(fmt::format("model.{}=null", key));
+  Config c = read_config(root, true);
+  c.model.init_from = folder;
+  for (const std::string& file : missing)
+    c.notes.push_back(file + " is not there any more; the model is the checkpoint's");
+  return c;
+}
+
+std::optional<RunConfig> run_of_missing_model(const std::string& path,
+                                              const std::vector<std::string>& sets) {
+  const OptionNode root = load_options(path, sets);
+  if (missing_files(root).empty()) return std::nullopt;
+  RunConfig run;
+  if (root.at("run").is_map()) {
+    OptionReader reader(root.at("run"), "run");
+    describe(reader, run);
+  }
+  return run;
 }
 
 Config parse_config(const std::string& text, const std::string& where) {

@@ -86,6 +86,7 @@ struct ValidateConfig {
 
 struct CheckpointConfig {
   int64_t every = 0, keep_last = 3, keep_every = 0;
+  int64_t retry = 600;  // seconds
   bool async = false;
   bool operator==(const CheckpointConfig&) const = default;
 };
@@ -129,6 +130,15 @@ struct Config {
 // Reads a YAML file with everything it extends, then applies "a.b.c=value" settings. Throws
 // ConfigError that names file, line, column, what was expected and the nearest known key.
 Config load_config(const std::string& path, const std::vector<std::string>& sets);
+
+// The same where files that the model section names (model.config, model.init_from) are gone: the
+// model is that of `resolved`, a text of config_text, but for what the file says itself. Empty:
+// nothing takes their place.
+Config load_config(const std::string& path, const std::vector<std::string>& sets,
+                   const std::string& resolved);
+// Where such a file is gone: the run section, to find a checkpoint of the run by.
+std::optional<RunConfig> run_of_missing_model(const std::string& path,
+                                              const std::vector<std::string>& sets);
 
 // A resolved configuration as config_text wrote it; `where` names it in errors.
 Config parse_config(const std::string& text, const std::string& where);

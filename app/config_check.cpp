@@ -88,7 +88,20 @@ void check_sources(const char* name, const std::vector<DataSource>& sources) {
                   "{}: the weights add up to {}; give at least one source a weight", name, weight);
 }
 
+// A run's folder is one below run.directory: another place might be somebody's work.
+void check_run_name(const std::string& name) {
+  const bool plain = !name.empty() && name != "." && name != ".." &&
+                     std::none_of(name.begin(), name.end(), [](char c) {
+                       return c == '/' || static_cast<unsigned char>(c) < ' ' || c == 127;
+                     });
+  FT_CHECK_CONFIG(plain,
+                  "run.name: a run is a folder in run.directory: expected the name of one, without "
+                  "\"/\" and not \".\" or \"..\"; set run.directory to put it elsewhere");
+}
+
 void check_training(const Config& c, int ranks) {
+  check_run_name(c.run.name);
+  FT_CHECK_CONFIG(!c.run.directory.empty(), "run.directory: expected a folder, such as runs");
   check_layout(c.parallel);
   FT_CHECK_CONFIG(!c.checkpoint.async,
                   "checkpoint.async: this build saves while training waits; set it to false");

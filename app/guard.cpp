@@ -31,19 +31,22 @@ std::string first_finding(Group& all, const std::string& mine) {
 
 bool Guard::accept(Group& all, const Outcome& o, const std::function<std::string()>& inspect) {
   const bool finite = std::isfinite(o.loss) && std::isfinite(o.grad_norm);
-  const std::string spiked = finite ? spike(o.loss) : "";
+  const auto [spiked, bound] = finite ? spike(o.loss) : Spike{};
   const int64_t verdict = all_max(all, !finite ? kNotFinite : spiked.empty() ? kTake : kSpike);
   if (verdict == kTake) {
     take(o.loss);
     return true;
   }
   if (verdict == kSpike) {
+    tell_("spike", o.step,
+          {.texts = {{"why", spiked}, {"action", config_.spike.action}},
+           .numbers = {{"loss", o.loss}, {"bound", bound}}});
     if (config_.spike.action == "warn") {
       if (all.rank() == 0) log_warn("step {}: {}", o.step, spiked);
       take(o.loss);
       return true;
     }
-    if (config_.spike.action == "skip") return leave_out(all, o, spiked);
+    if (config_.spike.action == "skip") return leave_out(all, o, "spike", spiked);
     throw SharedError(fmt::format(
         "step {}: {}; no weight was changed. Go on from an earlier checkpoint with a lower "
         "optimizer.lr, or set guard.spike.action: skip to leave such steps out",
@@ -55,41 +58,59 @@ bool Guard::accept(Group& all, const Outcome& o, const std::function<std::string
   // A replay costs a step, so only the first of many in a row is looked into.
   if (stop || skipped_ == 0)
     why += fmt::format(" (first bad value: {})", first_finding(all, inspect()));
-  if (!stop) return leave_out(all, o, why);
+  tell_("non_finite", o.step,
+        {.texts = {{"why", why}, {"action", config_.non_finite}},
+         .numbers = {{"loss", o.loss}, {"grad_norm", o.grad_norm}}});
+  if (!stop) return leave_out(all, o, "non_finite", why);
   throw SharedError(fmt::format(
       "step {}: {}; no weight was changed. Lower optimizer.lr, or set guard.non_finite: skip to "
       "leave such steps out",
       o.step, why));
 }
 
-std::string Guard::spike(double loss) const {
+void Guard::leave_out_unlabelled(Group& all, const Outcome& o) {
+  tell_("no_labels", o.step, {});
+  leave_out(
+      all, o, "no_labels",
+      "not one of its labels counts: masks leave all of its tokens out, or its documents have "
+      "one token");
+}
+
+Guard::Spike Guard::spike(double loss) const {
   const int64_t window = config_.spike.window;
   const auto known = static_cast<int64_t>(losses_.size());
-  if (window == 0 || known < std::max<int64_t>(2, window / 2)) return "";  // too few to judge by
+  if (window == 0 || known < std::max<int64_t>(2, window / 2)) return {};  // too few
   double mean = 0, variance = 0;
   for (double x : losses_) mean += x / static_cast<double>(known);
   for (double x : losses_) variance += (x - mean) * (x - mean) / static_cast<double>(known - 1);
   const double bound = mean + config_.spike.sigma * std::sqrt(variance);
-  if (loss <= bound) return "";
-  return fmt::format(
+  if (loss <= bound) return {};
+  const std::string why = fmt::format(
       "loss {:.4f} is a spike: above {:.4f}, mean {:.4f} + {} x standard deviation {:.4f} of {} "
       "steps",
       loss, bound, mean, config_.spike.sigma, std::sqrt(variance), known);
+  return {why, bound};
 }
 
-bool Guard::leave_out(Group& all, const Outcome& o, const std::string& why) {
+bool Guard::leave_out(Group& all, const Outcome& o, const std::string& event,
+                      const std::string& why) {
   ++skipped_;
+  tell_("skip", o.step, {.texts = {{"why", event}}});
   if (all.rank() == 0)
     log_warn(
         "step {} is left out: {}; no weight was changed, AdamW stays at its step {}, the data go "
         "on",
         o.step, why, o.updates);
-  if (skipped_ >= kMostSkips)
+  if (skipped_ < kMostSkips) return false;
+  if (event == "no_labels")
     throw SharedError(fmt::format(
-        "step {}: {} steps in a row were left out; the last: {}. The weights are those after "
-        "AdamW's step {}; go on from an earlier checkpoint with a lower optimizer.lr",
-        o.step, skipped_, why, o.updates));
-  return false;
+        "step {}: {} steps in a row were left out; the last: {}. Look at the masks of the sources, "
+        "and whether data.sequence_length is longer than the prompts that they leave out",
+        o.step, skipped_, why));
+  throw SharedError(fmt::format(
+      "step {}: {} steps in a row were left out; the last: {}. The weights are those after "
+      "AdamW's step {}; go on from an earlier checkpoint with a lower optimizer.lr",
+      o.step, skipped_, why, o.updates));
 }
 
 void Guard::take(double loss) {

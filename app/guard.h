@@ -3,6 +3,7 @@
 #pragma once
 
 #include "app/config.h"
+#include "app/run_folder.h"
 #include "core/tensor.h"
 #include "parallel/comm.h"
 #include "parallel/store.h"
@@ -25,24 +26,37 @@ struct Outcome {
 
 class Guard {
  public:
-  explicit Guard(const GuardConfig& config) : config_(config) {}
+  // tell: hears of each spike, value that is not finite and step left out, as events of the run
+  // (app/run_folder.h); on all ranks alike.
+  using Tell = std::function<void(const std::string& event, int64_t step, const RunFacts& facts)>;
+  explicit Guard(const GuardConfig& config, Tell tell = {})
+      : config_(config), tell_(tell ? std::move(tell) : [](auto&&...) {}) {}
 
   // Collective: whether the optimizer may use the step. False: it is left out, the log says why.
   // Throws SharedError where the run is to stop: as configured, or after too many steps in a row
   // that were left out. `inspect` runs the step again and returns this rank's first bad value, or
   // nothing; all ranks call it or none.
   bool accept(Group& all, const Outcome& outcome, const std::function<std::string()>& inspect);
+  // In place of accept() for a step without a label that counts, on all ranks: it says nothing of
+  // the model, so it is left out, and no loss enters the window. Throws after too many in a row.
+  void leave_out_unlabelled(Group& all, const Outcome& outcome);
 
   // The window of losses and the count of skips in a row, as checkpoints keep them.
   std::string state() const;
   void restore(const std::string& state);
 
  private:
-  std::string spike(double loss) const;  // what is wrong with this loss; empty: nothing
-  bool leave_out(Group& all, const Outcome& outcome, const std::string& why);
+  struct Spike {
+    std::string why;  // empty: it is none
+    double bound = 0;
+  };
+  Spike spike(double loss) const;
+  bool leave_out(Group& all, const Outcome& outcome, const std::string& event,
+                 const std::string& why);
   void take(double loss);
 
   GuardConfig config_;
+  Tell tell_;
   std::deque<double> losses_;  // of the last steps that changed weights
   int64_t skipped_ = 0;        // in a row
 };

@@ -5,6 +5,7 @@
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
+#include "app/run_folder.h"
 #include "app/tokenize.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
@@ -249,6 +250,7 @@ int fail(World* world, const std::string& text, int code, bool shared) {
   if (speaks) {
     std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
     log_last_words(text);
+    record_failure(text, code);
   }
   if (alone || shared) return code;
   if (!speaks) std::this_thread::sleep_for(std::chrono::seconds(10));  // the speaker ends us

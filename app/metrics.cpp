@@ -33,6 +33,7 @@ std::string json_line(const StepRecord& r) {
   ordered_json object = {{"step", r.step},
                          {"tokens", r.tokens},
                          {"batch", r.batch},
+                         {"labels", r.labels},
                          {"loss", number(r.loss)},
                          {"grad_norm", number(r.grad_norm)},
                          {"lr", number(r.lr)},
@@ -59,8 +60,11 @@ std::string json_line(const StepRecord& r) {
 }
 
 std::string json_line(const ValidationRecord& r) {
-  return text_of(
-      {{"step", r.step}, {"validation", r.set}, {"loss", number(r.loss)}, {"tokens", r.tokens}});
+  return text_of({{"step", r.step},
+                  {"validation", r.set},
+                  {"loss", number(r.loss)},
+                  {"tokens", r.tokens},
+                  {"bits_per_byte", number(r.bits_per_byte)}});
 }
 
 void for_scalars(const StepRecord& r, const ScalarSink& f) {

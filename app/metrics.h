@@ -6,6 +6,7 @@
 //   step                  its number, from 1
 //   tokens                tokens the run has seen, this step included
 //   batch                 sequences of this step, over all ranks
+//   labels                labels of this step that count; of none, loss and grad_norm are null
 //   loss                  mean cross-entropy of the step's labels, in nats
 //   grad_norm             norm of all gradients before clipping
 //   lr                    learning rate
@@ -28,7 +29,9 @@
 // The line of a validation has
 //   step, validation      after which step, name of the set
 //   loss                  mean cross-entropy of its labels, in nats
-//   tokens                number of labels
+//   tokens                number of labels; of none, the loss is null
+//   bits_per_byte         loss in bits by bytes of text; null where the set's note does not say how
+//                         many bytes its tokens stand for
 //
 // TensorBoard's tags are train/..., norms/gradient/CLASS, norms/weight/CLASS, sources/NAME/...,
 // validation/NAME.
@@ -54,7 +57,7 @@ struct SourceRecord {
 // What one optimizer step showed; the file's comment says what each is.
 struct StepRecord {
   int64_t step = 0, steps = 0;  // steps: of the whole run
-  int64_t tokens = 0, batch = 0;
+  int64_t tokens = 0, batch = 0, labels = 0;
   double loss = 0, grad_norm = 0, lr = 0, weight_decay = 0;
   double seconds = 0, tokens_per_second = 0, mfu = kUnknown, eta = 0;
   int64_t memory = 0, memory_total = 0, memory_peak = 0;  // total: bytes of the device
@@ -70,6 +73,7 @@ struct ValidationRecord {
   std::string set;
   double loss = 0;
   int64_t tokens = 0;
+  double bits_per_byte = kUnknown;
 };
 
 std::string json_line(const StepRecord& record);  // without the line's end

@@ -37,12 +37,15 @@ std::string bar(int width, double share, bool colour) {
 std::string step_line(const StepRecord& r) {
   const std::string total = fmt::format("{}", r.steps);
   const std::string mfu = std::isnan(r.mfu) ? "" : fmt::format("  MFU {:.1f}%", 100 * r.mfu);
+  const std::string loss =
+      r.labels > 0 || !std::isnan(r.loss)
+          ? fmt::format("loss {:.4f}  grad {:.2f}", unsigned_nan(r.loss), unsigned_nan(r.grad_norm))
+          : "no labels";
   return fmt::format(
-      "step {:>{}}/{}  {:.1f}%  loss {:.4f}  grad {:.2f}  lr {:.2e}  {} tok/s{}  step {}  eta {}  "
-      "mem {}/{} GiB{}",
-      r.step, total.size(), total, percent(r), unsigned_nan(r.loss), unsigned_nan(r.grad_norm),
-      r.lr, rate_text(r.tokens_per_second), mfu, seconds_text(r.seconds), duration(r.eta),
-      gib(r.memory_peak), gib(r.memory_total), r.skipped ? "  skipped" : "");
+      "step {:>{}}/{}  {:.1f}%  {}  lr {:.2e}  {} tok/s{}  step {}  eta {}  mem {}/{} GiB{}",
+      r.step, total.size(), total, percent(r), loss, r.lr, rate_text(r.tokens_per_second), mfu,
+      seconds_text(r.seconds), duration(r.eta), gib(r.memory_peak), gib(r.memory_total),
+      r.skipped ? "  skipped" : "");
 }
 
 std::string status_line(const StepRecord& r, const Terminal& terminal) {

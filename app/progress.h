@@ -22,6 +22,8 @@ class Pace {
   static constexpr int64_t kWarmUp = 2;  // steps
   void add(const StepRecord& record);
   double recent_seconds() const { return recent_; }  // of a step, for the eta
+  // Whether the last step was the one after which the speed is known.
+  bool is_first_measure() const { return counted_ == kWarmUp + 1; }
   std::string summary() const;  // "average of 498 steps: 12.3k tok/s, MFU 41.2%, step 1.32s"
 
  private:

@@ -62,6 +62,19 @@ void keep_lines_until(const std::string& folder, const std::string& name, int64_
   kept.commit();
 }
 
+// Sets that a line of that step tells the loss of.
+std::set<std::string> sets_validated(const std::string& path, int64_t step) {
+  std::set<std::string> sets;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.find("\"validation\"") == std::string::npos) continue;
+    const json object = json::parse(line, nullptr, false);
+    if (object.is_object() && object.value("step", json()) == json(step))
+      sets.insert(object.value("validation", ""));
+  }
+  return sets;
+}
+
 std::string time_text() {  // UTC, ISO 8601
   const std::time_t now = std::time(nullptr);
   std::tm utc{};
@@ -70,6 +83,26 @@ std::string time_text() {  // UTC, ISO 8601
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
   return text;
 }
+
+std::string event_line(const std::string& name, int64_t step, const RunFacts& facts) {
+  json object = {{"time", time_text()}, {"event", name}, {"step", step}};
+  for (const auto& [key, text] : facts.texts) object[key] = text;
+  for (const auto& [key, value] : facts.numbers)
+    object[key] = std::isfinite(value) ? json(value) : json(nullptr);
+  if (facts.changed) {
+    json& list = object["changed"] = json::array();
+    for (const Change& c : *facts.changed)
+      list.push_back({{"what", c.what}, {"from", c.from}, {"to", c.to}});
+  }
+  return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+struct Failure {
+  std::string path;  // of the events; empty: nowhere
+  int rank = 0;
+  int64_t step = 0;
+};
+Failure g_failure;
 
 void write_config(const std::string& path, const std::string& config, int64_t step) {
   const std::string file = path + "/config.yaml";
@@ -91,6 +124,7 @@ RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t
            path, error.message());
   for (const char* name : {"metrics", "events"}) keep_lines_until(path, name, step);
   write_config(path, config, step);
+  if (step > 0) validated_ = sets_validated(path + "/metrics.jsonl", step);
   metrics_.emplace(path + "/metrics.jsonl");
   events_.emplace(path + "/events.jsonl");
   sync_path(path);  // the files' names
@@ -116,11 +150,20 @@ void RunFolder::add(const StepRecord& record) { show(record); }
 void RunFolder::add(const ValidationRecord& record) { show(record); }
 
 void RunFolder::event(const std::string& name, int64_t step, const RunFacts& facts) {
-  json object = {{"time", time_text()}, {"event", name}, {"step", step}};
-  for (const auto& [key, text] : facts.texts) object[key] = text;
-  for (const auto& [key, value] : facts.numbers)
-    object[key] = std::isfinite(value) ? json(value) : json(nullptr);
-  events_->add(object.dump(-1, ' ', false, json::error_handler_t::replace));
+  events_->add(event_line(name, step, facts));
+}
+
+void record_failures_in(const std::string& path, int rank) {
+  g_failure = {.path = path.empty() ? "" : path + "/events.jsonl", .rank = rank, .step = 0};
+}
+void failure_step(int64_t step) { g_failure.step = step; }
+
+void record_failure(const std::string& message, int exit_code) noexcept try {
+  if (g_failure.path.empty()) return;
+  const RunFacts facts{.texts = {{"message", message}},
+                       .numbers = {{"rank", g_failure.rank}, {"exit_code", exit_code}}};
+  LineFile(g_failure.path).add(event_line("failure", g_failure.step, facts));
+} catch (...) {  // a full disk, say; standard error has it
 }
 
 }  // namespace ft

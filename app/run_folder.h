@@ -14,13 +14,14 @@
 // from step N does later steps again: what lines before its start say of them (spike, skip, ...)
 // belongs to a course that was left. Texts but for those marked as numbers (n), which are null where
 // not known:
-//   start        a process begins, new or resumed (step > 0): machine, pattern, build, libraries,
-//                resumed_from, init_from; ranks n, threads n (of a rank), parameters n, steps n,
-//                model_flops_per_token n, sgemm_flops n
+//   start        a process begins, new or resumed (step > 0): machine, pattern, build,
+//                libraries.NAME, resumed_from, init_from; ranks n, threads n (of a rank),
+//                parameters n, steps n, model_flops_per_token n, sgemm_flops n
 //   init_from    weights came from a Hugging Face folder: path; tensors n, parameters n
 //   resume       after start: from (checkpoint), bitwise ("yes", or what keeps the run from going on
 //                bit for bit); changed: [{what, from, to}], such as
 //                {"what": "optimizer.lr", "from": "1e-3", "to": "2e-3"}
+//   passed_over  a newer checkpoint that cannot be used: why
 //   moved        an earlier life's record or later checkpoints were put aside: from, to, why
 //   save         path; seconds n, bytes n
 //   save_failed  why, next (what will be tried)
@@ -42,7 +43,9 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 namespace ft {
 
@@ -58,10 +61,16 @@ class LineFile {
   AppendFile file_;
 };
 
-// Facts about a start of the run, for the report.
+// What is not as it was: "optimizer.lr", "1e-3", "2e-3".
+struct Change {
+  std::string what, from, to;
+};
+
+// The fields of an event.
 struct RunFacts {
-  std::map<std::string, std::string> texts;  // "model", "layout", "machine", ...
-  std::map<std::string, double> numbers;     // "parameters", "flops_per_token", ...
+  std::map<std::string, std::string> texts;  // "machine", "pattern", ...
+  std::map<std::string, double> numbers;     // "parameters", "model_flops_per_token", ...
+  std::optional<std::vector<Change>> changed;
 };
 
 class RunFolder {
@@ -73,12 +82,21 @@ class RunFolder {
   void add(const ValidationRecord& record);
   void event(const std::string& name, int64_t step, const RunFacts& facts = {});
   void sync();  // metrics and events are on the disk after this
+  // Whether that set was read after the step that the run goes on from.
+  bool was_validated(const std::string& set) const { return validated_.contains(set); }
 
  private:
   template <class Record>
   void show(const Record& record);
   std::optional<LineFile> metrics_, events_;
   std::optional<EventFile> tensorboard_;
+  std::set<std::string> validated_;
 };
+
+// The event `failure`, from the rank that has the last word (rank 0 need not be alive): from
+// record_failures_in() on, into the events of that run's folder (none: nowhere), after the step of failure_step().
+void record_failures_in(const std::string& path, int rank);
+void failure_step(int64_t step);
+void record_failure(const std::string& message, int exit_code) noexcept;
 
 }  // namespace ft

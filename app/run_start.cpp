@@ -2,23 +2,17 @@
 
 #include "app/config.h"
 #include "core/check.h"
-#include "core/file.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "parallel/checkpoint.h"
 #include "parallel/health.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <set>
 #include <sstream>
-#include <thread>
 
 namespace ft {
 
@@ -26,7 +20,28 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kLockSeconds = 5;  // a run that was just killed may still be on its way out
+// Whether a folder of that name is there. Only "no such file" means that there is none.
+bool has_folder(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) return false;
+  FT_CHECK_CONFIG(status.type() != fs::file_type::none, "{}: cannot be looked at: {}", path,
+                  error.message());
+  FT_CHECK_CONFIG(
+      status.type() == fs::file_type::directory,
+      "{}: is no folder; a run keeps its checkpoints there: move it away, or set another "
+      "run.name",
+      path);
+  return true;
+}
+
+// Whether an earlier life left something in a run's folder.
+bool holds_a_record(const std::string& folder) {
+  for (const char* name :
+       {"metrics.jsonl", "events.jsonl", "config.yaml", "log.txt", "tensorboard"})
+    if (fs::exists(fs::symlink_status(folder + "/" + name))) return true;
+  return has_folder(folder + "/checkpoints") && !fs::is_empty(folder + "/checkpoints");
+}
 
 // The first name PATH.old-1, PATH.old-2, ... that is free.
 std::string free_name(const std::string& path) {
@@ -42,134 +57,127 @@ void move(const std::string& from, const std::string& to) {
                   from, to, std::strerror(errno));
 }
 
-void create_folder(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  FT_CHECK_CONFIG(!error, "{}: cannot be created: {}; set run.directory to a place you may write",
-                  path, error.message());
+// Whether the checkpoint lies somewhere in the folder, under any spelling.
+bool lies_in(const std::string& checkpoint, const std::string& folder) {
+  const fs::path inner = fs::canonical(checkpoint), outer = fs::canonical(folder);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
-void move_later_ones(const std::string& folder, const std::string& chosen) {
-  const std::string all = folder + "/checkpoints";
-  const int64_t step = Checkpoint(chosen).number("step");
+std::string checkpoints_of(const std::string& run) { return run + "/checkpoints"; }
+
+// That all are damaged is not the same as that there is none: it is the user who may begin anew.
+void check_usable(const Beginning& found, const std::string& run) {
+  for (const std::string& text : found.passed_over) log_warn("checkpoint passed over: {}", text);
+  FT_CHECK_CONFIG(found.checkpoint || found.passed_over.empty(),
+                  "{}: none of its checkpoints can be used:\n  {}\nMend one, name another with "
+                  "--resume PATH, or begin anew with --resume none, which keeps this run aside",
+                  checkpoints_of(run), fmt::join(found.passed_over, "\n  "));
+}
+
+// The newest usable checkpoint of a run's folder.
+Beginning newest_of(const std::string& run) {
+  Beginning found;
+  if (!has_folder(checkpoints_of(run))) return found;
+  try {
+    found.checkpoint = newest_checkpoint(
+        checkpoints_of(run), [&](const std::string& text) { found.passed_over.push_back(text); });
+  } catch (const Error& error) {
+    throw ConfigError(error.what());
+  }
+  check_usable(found, run);
+  return found;
+}
+
+// Collective: the same, with the reading shared by all ranks.
+Beginning newest_of(Group& all, const std::string& run) {
+  Beginning found;
+  try {
+    found.checkpoint = newest_checkpoint(all, checkpoints_of(run), [&](const std::string& text) {
+      found.passed_over.push_back(text);
+    });
+  } catch (const SharedError& error) {
+    throw SharedError(error.what(), ConfigError("").exit_code());
+  }
+  together(all, [&] { check_usable(found, run); });
+  return found;
+}
+
+}  // namespace
+
+Beginning find_beginning(const std::string& folder, const std::string& resume) {
+  if (resume == "none") return {};
+  if (resume == "auto") return newest_of(folder);
+  FT_CHECK_CONFIG(
+      is_folder(resume),
+      "--resume {}: there is no such checkpoint folder; expected auto, none, a run, or a "
+      "path such as {}/checkpoints/step-00001000",
+      resume, folder);
+  if (exists(resume + "/manifest.json")) return {resume, {}};
+  FT_CHECK_CONFIG(exists(checkpoints_of(resume)),
+                  "--resume {}: neither a finished checkpoint (manifest.json) nor a run "
+                  "(checkpoints/)",
+                  resume);
+  Beginning found = newest_of(resume);
+  FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
+  log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
+  return found;
+}
+
+RunStart::RunStart(World& world, const std::string& folder, const std::string& resume)
+    : folder_(folder), resume_(resume) {
+  Group& all = world.all();
+  together(all, [&] {
+    if (all.rank() != 0) return;
+    lock_.emplace(folder);
+    if (resume == "none") return;  // it is moved aside as it is
+    has_folder(checkpoints_of(folder));
+    clear_leftovers(checkpoints_of(folder));
+    remove_stale_temporaries(folder);
+    if (resume != "auto") beginning_ = find_beginning(folder, resume);
+  });
+  if (resume == "auto") beginning_ = newest_of(all, folder);
+  const std::string chosen = broadcast_text(all, checkpoint().value_or(""), 0);
+  if (!chosen.empty()) beginning_.checkpoint = chosen;
+}
+
+void RunStart::make_room(World& world) {
+  together(world.all(), [&] {
+    if (world.all().rank() != 0) return;
+    const bool goes_on = checkpoint() && lies_in(*checkpoint(), folder_);
+    if (goes_on) return move_later_checkpoints();
+    if (!holds_a_record(folder_)) return;
+    move_folder(resume_ == "none" ? "--resume none"
+                : checkpoint()    ? "the run begins from a checkpoint that lies elsewhere"
+                                  : "it holds no checkpoint to go on from");
+  });
+}
+
+void RunStart::move_folder(const std::string& why) {
+  const std::string aside = free_name(folder_);
+  move(folder_, aside);
+  moves_.push_back({folder_, aside, why});
+  lock_.emplace(folder_);  // the old one went along
+}
+
+void RunStart::move_later_checkpoints() {
+  const std::string all = folder_ + "/checkpoints";
+  const int64_t step = Checkpoint(*checkpoint()).number("step");
   std::string aside;
   for (const std::string& path : checkpoints_after(all, step)) {
     if (aside.empty()) {
       aside = free_name(all);
-      create_folder(aside);
+      fs::create_directory(aside);
     }
     move(path, aside + "/" + fs::path(path).filename().string());
   }
   if (!aside.empty())
-    log_warn("checkpoints of steps after {} were moved to {}: the run goes on from {}", step, aside,
-             chosen);
+    moves_.push_back({all, aside,
+                      fmt::format("checkpoints of steps after {}: the run goes on from "
+                                  "{}",
+                                  step, *checkpoint())});
 }
 
-}  // namespace
-
-namespace {
-
-// Collective. That all are damaged is not the same as that there is none: it is the user who may
-// begin anew.
-std::optional<std::string> newest_of(Group& all, const std::string& folder) {
-  std::string damage;
-  int64_t damaged = 0;
-  const auto warn = [&](const std::string& text) {
-    log_warn("checkpoint passed over: {}", text);
-    damage += (damaged++ == 0 ? "" : "\n  ") + text;
-  };
-  const std::optional<std::string> newest = newest_checkpoint(all, folder, warn);
-  together(all, [&] {
-    FT_CHECK_CONFIG(newest || damaged == 0,
-                    "{}: none of its checkpoints can be used:\n  {}\nMend one, name another with "
-                    "--resume PATH, or begin anew with --resume none, which keeps this run aside",
-                    folder, damage);
-  });
-  return newest;
-}
-
-}  // namespace
-
-RunStart::RunStart(World& world, const std::string& folder, const std::string& resume) {
-  Group& all = world.all();
-  together(all, [&] {
-    if (all.rank() != 0) return;
-    lock(folder);
-    if (resume == "none") return;  // it is moved aside as it is
-    clear_leftovers(folder + "/checkpoints");
-    remove_stale_temporaries(folder);
-  });
-  std::optional<std::string> newest;
-  if (resume == "auto") newest = newest_of(all, folder + "/checkpoints");
-  together(all, [&] {
-    if (all.rank() == 0) choose(folder, resume, newest);
-  });
-  const std::string chosen = broadcast_text(all, checkpoint_.value_or(""), 0);
-  if (!chosen.empty()) checkpoint_ = chosen;
-}
-
-RunStart::~RunStart() {
-  if (lock_ >= 0) ::close(lock_);
-}
-
-void RunStart::lock(const std::string& folder) {
-  const fs::path path(folder);
-  const std::string name = (path.parent_path() / ("." + path.filename().string() + ".lock"));
-  create_folder(path.parent_path().string());
-  lock_ = ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  FT_CHECK_CONFIG(lock_ >= 0,
-                  "{}: cannot be written: {}; set run.directory to a place you may write", name,
-                  std::strerror(errno));
-  for (int tries = 0; ::flock(lock_, LOCK_EX | LOCK_NB) != 0; ++tries) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      log_warn("{}: this file system has no locks ({}); make sure that no other run writes here",
-               name, std::strerror(errno));
-      return;
-    }
-    if (tries < kLockSeconds * 10) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      continue;
-    }
-    char holder[200] = "";
-    const ssize_t n = ::pread(lock_, holder, sizeof holder - 1, 0);
-    throw ConfigError(fmt::format(
-        "{}: another run is at work in this folder ({}); wait for it, end it, or set another "
-        "run.name",
-        folder, n > 0 ? holder : "unknown process"));
-  }
-  char host[128] = "";
-  ::gethostname(host, sizeof host - 1);
-  const std::string text = fmt::format("process {} on {}", ::getpid(), host);
-  // For people only: the lock is the kernel's, and goes with the process.
-  if (::ftruncate(lock_, 0) != 0 ||
-      ::pwrite(lock_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
-    log_warn("{}: cannot be written: {}", name, std::strerror(errno));
-}
-
-void RunStart::choose(const std::string& folder, const std::string& resume,
-                      const std::optional<std::string>& newest) {
-  if (resume == "none") {
-    if (exists(folder) && !names_in(folder).empty()) {
-      const std::string aside = free_name(folder);
-      move(folder, aside);
-      log_info("the earlier run of this name was moved to {}", aside);
-    }
-    return;
-  }
-  if (resume != "auto") {
-    FT_CHECK_CONFIG(is_folder(resume),
-                    "--resume {}: there is no such checkpoint folder; expected auto, none, or a "
-                    "path such as {}/checkpoints/step-00001000",
-                    resume, folder);
-    checkpoint_ = resume;
-  } else {
-    checkpoint_ = newest;
-  }
-  if (checkpoint_) move_later_ones(folder, *checkpoint_);
-}
-
-std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& model,
-                             const Store& store) {
+void check_same_model(const Checkpoint& checkpoint, const ModelConfig& model, const Store& store) {
   const Config then = parse_config(checkpoint.text("config"), checkpoint.path());
   std::istringstream old_lines(model_text(then.model, 0)), new_lines(model_text(model, 0));
   std::vector<std::string> changes;
@@ -191,7 +199,6 @@ std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& mo
                   "{}: was written by a model of another shape ({}; the first tensor that differs "
                   "is {}); set it back, or start anew under another run.name",
                   checkpoint.path(), changes.empty() ? "same settings" : changes[0], strange);
-  return fmt::format("{}", fmt::join(changes, "; "));
 }
 
 }  // namespace ft

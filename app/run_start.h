@@ -1,43 +1,62 @@
-// Before a run's first step: that nobody else writes into its folder, and where it goes on from.
+// Before a run's first step: that nobody else writes into its folder, where it goes on from, and
+// what is put aside for it.
 #pragma once
 
+#include "app/run_lock.h"
 #include "models/falcon_h1/config.h"
 #include "parallel/comm.h"
 #include "parallel/store.h"
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ft {
 
+// Where a run in `folder` goes on from; nothing is changed. `resume`:
+//   auto: the newest checkpoint of the folder that opens and verifies
+//   none: from the beginning
+//   PATH: that checkpoint, or the newest one of that run
+// Throws ConfigError where there are checkpoints and none is usable, where they cannot be looked
+// at, and where PATH is neither a checkpoint nor a run.
+struct Beginning {
+  std::optional<std::string> checkpoint;
+  std::vector<std::string> passed_over;  // newer ones that cannot be used, and why
+};
+Beginning find_beginning(const std::string& folder, const std::string& resume);
+
 class RunStart {
  public:
-  // Collective; throws SharedError. `folder` is the run's, `resume` is auto, none or a path.
-  //   auto: the newest checkpoint that opens and verifies; newer ones that do not are named. Where
-  //         there are checkpoints and none is usable, that is an error.
-  //   none: an earlier run of that name is moved to FOLDER.old-N, whole.
-  // Checkpoints of later steps than the one resumed from are moved to FOLDER/checkpoints.old-N:
-  // they belong to another course of the run. Nothing is ever deleted. The folder is locked by
-  // `.NAME.lock` beside it until the object or the process ends.
+  // Collective; throws SharedError. Locks the folder and finds the beginning; moves nothing.
   RunStart(World& world, const std::string& folder, const std::string& resume);
-  ~RunStart();
-  RunStart(const RunStart&) = delete;
-  RunStart& operator=(const RunStart&) = delete;
 
-  const std::optional<std::string>& checkpoint() const { return checkpoint_; }
+  const std::optional<std::string>& checkpoint() const { return beginning_.checkpoint; }
+
+  // Collective. For when the new start has shown that it is valid. Where the run does not go on from
+  // a checkpoint of its folder, the folder of an earlier life is moved to FOLDER.old-N, whole, and
+  // made anew. Where it goes on from an older one, checkpoints of later steps are moved to
+  // FOLDER/checkpoints.old-N: they belong to another course of the run. Nothing is ever deleted.
+  void make_room(World& world);
+
+  // Rank 0: what was put aside, for log and events.
+  struct Move {
+    std::string from, to, why;
+  };
+  const std::vector<Move>& moves() const { return moves_; }
+  const std::vector<std::string>& passed_over() const { return beginning_.passed_over; }
 
  private:
-  void lock(const std::string& folder);
-  void choose(const std::string& folder, const std::string& resume,
-              const std::optional<std::string>& newest);
+  void move_folder(const std::string& why);
+  void move_later_checkpoints();
 
-  int lock_ = -1;
-  std::optional<std::string> checkpoint_;
+  std::string folder_, resume_;
+  std::optional<RunLock> lock_;  // of rank 0
+  Beginning beginning_;
+  std::vector<Move> moves_;
 };
 
 // Throws ConfigError where the checkpoint's tensors are not this model's, naming the first setting
-// that differs. Else returns the settings that differ all the same, as words; empty: none.
-std::string check_same_model(const Checkpoint& checkpoint, const ModelConfig& model,
-                             const Store& store);
+// that differs.
+void check_same_model(const Checkpoint& checkpoint, const ModelConfig& model, const Store& store);
 
 }  // namespace ft

@@ -7,15 +7,18 @@
 #include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/run_text.h"
+#include "app/saver.h"
+#include "app/start_block.h"
+#include "app/start_record.h"
 #include "app/trainer.h"
+#include "app/validator.h"
 #include "core/log.h"
-#include "core/nan.h"
+#include "data/set_info.h"
 #include "data/sources.h"
 #include "parallel/health.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <optional>
 #include <set>
 #include <string>
@@ -26,93 +29,124 @@ namespace {
 
 constexpr int kSavedOnSignal = 75;
 
+std::string folder_of(const Config& config) { return config.run.directory + "/" + config.run.name; }
+
 class Loop {
  public:
-  // sgemm: FLOP/s of all ranks, the yardstick of MFU.
-  Loop(World& world, const Config& config, const std::optional<std::string>& from, double sgemm)
-      : world_(world),
-        config_(config),
-        path_(config.run.directory + "/" + config.run.name),
-        checkpoints_(path_ + "/checkpoints"),
-        trainer_(world, config),
-        sgemm_(sgemm) {
-    trainer_.start(from);
+  // sgemm: FLOP/s of all ranks, the yardstick of MFU; threads: of a rank.
+  Loop(World& world, const Config& config, const std::string& resume, RunStart& start, double sgemm,
+       int threads)
+      : world_(world), config_(config), resume_(resume), path_(folder_of(config)), sgemm_(sgemm) {
+    together(world.all(), [&] {
+      trainer_.emplace(world, config_, threads, [this](auto& event, int64_t step, auto& facts) {
+        if (folder_) folder_->event(event, step, facts);
+      });
+      trainer_->start(start.checkpoint());
+    });
+    validator_.emplace(world, config_, *trainer_);
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
-        3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
-    if (chief()) open_folder(from);
+        3 * trainer_->engine().count(false).flops / static_cast<double>(extent.tokens());
+    // All that can be refused has been looked at.
+    start.make_room(world);
+    together(world.all(), [&] {
+      if (chief()) open_folder(start, threads);
+    });
     log_words_to(path_ + "/log.txt");
+    record_failures_in(path_, world.all().rank());
+    failure_step(trainer_->steps_done());
+    saver_.emplace(world, config_, *trainer_, path_ + "/checkpoints", folder());
   }
 
   int run() {
-    if (chief() && trainer_.steps_done() >= trainer_.steps_total())
-      log_info("nothing is left to do: step {} of {}; raise train.tokens to go on",
-               trainer_.steps_done(), trainer_.steps_total());
-    if (config_.validate.at_start && trainer_.steps_done() == 0) validate(0, false);
-    while (trainer_.steps_done() < trainer_.steps_total()) {
-      StepRecord r = trainer_.step();
-      report(r);
-      const bool last = r.step == r.steps;
-      if (config_.validate.every > 0 && (last || r.step % config_.validate.every == 0))
-        validate(r.step, last);
-      const bool stop = stop_requested(world_.all()) || out_of_time();
-      if (last || stop || save_is_due(r.step)) save(last || stop);
-      if (stop && !last) {
-        if (chief())
-          log_info("stopped by a signal or run.stop_before after step {}; saved", r.step);
-        end("stop");
-        return kSavedOnSignal;
-      }
+    try {
+      return steps();
+    } catch (const SharedError& error) {  // at work, whatever it was: exit code 1
+      throw SharedError(error.what(), began_ ? 1 : error.exit_code());
+    } catch (const ConfigError& error) {
+      throw Error(error.what(), began_ ? 1 : error.exit_code());
     }
-    end("done");
-    if (chief()) log_info("done: {} steps; run folder {}", trainer_.steps_done(), path_);
-    return 0;
   }
 
  private:
   bool chief() const { return world_.all().rank() == 0; }
+  RunFolder* folder() { return folder_ ? &*folder_ : nullptr; }
   double elapsed() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
-  bool out_of_time() {
-    if (config_.run.stop_before <= 0) return false;
-    return all_max(world_.all(), elapsed()) >= static_cast<double>(config_.run.stop_before);
+
+  int steps() {
+    const int64_t begin = trainer_->steps_done(), total = trainer_->steps_total();
+    if (chief() && begin >= total)
+      log_info("nothing is left to do: step {} of {}; raise train.tokens to go on", begin, total);
+    if (begin == 0 && config_.validate.at_start) validator_->run(0, false, folder(), progress_);
+    if (begin > 0 && validator_->is_due(begin, total))
+      validator_->catch_up(begin, begin == total, folder(), progress_);
+    while (trainer_->steps_done() < total) {
+      began_ = true;
+      StepRecord r = trainer_->step();
+      report(r);
+      const bool last = r.step == r.steps;
+      std::string stop = asked_to_stop();
+      if (last || !stop.empty()) saver_->save_last(progress_);
+      else if (saver_->is_due(r.step)) saver_->save(progress_);
+      if (validator_->is_due(r.step, r.steps) && !validate(r.step, last, stop)) {
+        stop = asked_to_stop();
+        saver_->save_last(progress_);
+      }
+      if (!stop.empty() && !last) return stopped(stop);
+    }
+    end("done", {{"path", saver_->path()}});
+    if (chief()) log_info("done: {} steps; run folder {}", trainer_->steps_done(), path_);
+    return 0;
   }
 
-  // The run's folder and the block of lines that a run starts with.
-  void open_folder(const std::optional<std::string>& from) {
-    Engine& engine = trainer_.engine();
-    const int ranks = world_.all().size();
-    folder_.emplace(path_, config_text(config_), trainer_.steps_done(), config_.log.tensorboard);
+  // Collective: what asks the run to end before its last step; empty: nothing.
+  std::string asked_to_stop() {
+    if (const int signal = stop_signal(world_.all())) return signal_name(signal);
+    const auto limit = static_cast<double>(config_.run.stop_before);
+    return limit > 0 && all_max(world_.all(), elapsed()) >= limit ? "run.stop_before" : "";
+  }
+
+  // False where a signal came in between. A run that is to end does not wait for what it can do when
+  // it goes on.
+  bool validate(int64_t step, bool last, const std::string& stop) {
+    if (stop.empty() && validator_->run(step, last, folder(), progress_)) return true;
+    if (chief())
+      log_info("the validation after step {} is left out: it is made up for when the run goes on",
+               step);
+    return !stop.empty();
+  }
+
+  int stopped(const std::string& why) {
+    end("stop", {{"why", why}, {"path", saver_->path()}});
+    if (chief())
+      log_info("stopped by {} after step {}; saved {}; the same command{} goes on from there", why,
+               trainer_->steps_done(), saver_->path(),
+               resume_ == "auto" ? "" : " with --resume auto");
+    return kSavedOnSignal;
+  }
+
+  void open_folder(const RunStart& start, int threads) {
+    folder_.emplace(path_, config_text(config_), trainer_->steps_done(), config_.log.tensorboard);
     keep_run_text(path_, config_);
     log_open(path_ + "/log.txt", true);
-    log_info("{}", start_text(config_, engine, ranks));
-    if (!std::isnan(sgemm_))
-      log_info(
-          "MFU = model FLOPs / measured sgemm of this run ({:.1f} GFLOP/s, all ranks at once); "
-          "causal attention counted once, recomputation not counted",
-          sgemm_ * 1e-9);
-    log_info("{}", trainer_.loader().description());
-    if (from) log_info("resumed from {} at step {}", *from, trainer_.steps_done());
-    folder_->event("start", trainer_.steps_done(),
-                   {.texts = {{"machine", engine.device().description()},
-                              {"pattern", engine.model().pattern()},
-                              {"resumed_from", from.value_or("")}},
-                    .numbers = {{"ranks", ranks},
-                                {"parameters", static_cast<double>(engine.store().parameters())},
-                                {"model_flops_per_token", flops_per_token_},
-                                {"sgemm_flops", sgemm_},
-                                {"steps", static_cast<double>(trainer_.steps_total())}}});
+    record_start(*folder_, config_, *trainer_, start,
+                 {.sgemm = sgemm_,
+                  .flops_per_token = flops_per_token_,
+                  .ranks = world_.all().size(),
+                  .threads = threads});
   }
 
-  void end(const char* event) {
+  void end(const char* event, const std::map<std::string, std::string>& texts) {
     if (!chief()) return;
     progress_.clear();
     log_info("{}", pace_.summary());
-    folder_->event(event, trainer_.steps_done());
+    folder_->event(event, trainer_->steps_done(), {.texts = texts});
   }
 
   void report(StepRecord& r) {
+    failure_step(r.step);
     r.mfu = flops_per_token_ * r.tokens_per_second / sgemm_;
     pace_.add(r);
     r.eta = pace_.recent_seconds() * static_cast<double>(r.steps - r.step);
@@ -121,83 +155,53 @@ class Loop {
     progress_.show(r);
     if (r.step % std::max<int64_t>(config_.log.every, 1) == 0 || r.step == r.steps)
       log_info("{}", step_line(r));
-  }
-
-  void validate(int64_t step, bool last) {
-    for (const DataSource& set : config_.data.validation) {
-      const Progress::Busy busy(progress_, "validating on " + set.name);
-      const auto [loss, tokens] = trainer_.validate(set);
-      if (!chief()) continue;
-      folder_->add(ValidationRecord{.step = step, .set = set.name, .loss = loss, .tokens = tokens});
-      log_info("validation {}: loss {:.4f} over {} tokens", set.name, unsigned_nan(loss), tokens);
-      if (last)
-        log_info(
-            "validation {}: a model that knows only how often each token occurs would reach {:.4f}",
-            set.name,
-            unigram_entropy(set, config_.data, config_.model.vocab_size,
-                            config_.validate.sequences));
-    }
-  }
-
-  bool save_is_due(int64_t step) const {
-    const int64_t every = config_.checkpoint.every;
-    return step == retry_at_ || (every > 0 && step % every == 0);
-  }
-
-  // A full disk must not end the run: the error is logged, older checkpoints stay, and saving is
-  // tried again before the next one is due. At the end it does matter.
-  void save(bool must) {
-    const Progress::Busy busy(progress_, "saving a checkpoint");
-    retry_at_ = 0;
-    if (chief()) folder_->sync();  // what a checkpoint builds on is on the disk before it is
-    try {
-      trainer_.save(checkpoints_);
-    } catch (const SharedError& error) {
-      if (must) throw;
-      retry_at_ = trainer_.steps_done() + std::max<int64_t>(1, config_.checkpoint.every / 10);
-      if (chief())
-        log_error(
-            "checkpoint of step {} was not saved: {}; older ones stay, the next try is at "
-            "step {}",
-            trainer_.steps_done(), error.what(), retry_at_);
-      return;
-    }
-    if (!chief()) return;
-    try {
-      retain_checkpoints(checkpoints_, config_.checkpoint.keep_last, config_.checkpoint.keep_every,
-                         [this](const std::string& text) {
-                           if (said_.insert(text).second) log_warn("{}", text);
-                         });
-    } catch (const Error& error) {
-      log_error("{}", error.what());
-    }
+    if (pace_.is_first_measure() && r.step < r.steps)
+      log_info("{}", time_text(r.steps - r.step, pace_.recent_seconds()));
   }
 
   World& world_;
   Config config_;
-  std::string path_, checkpoints_;
-  Trainer trainer_;
+  std::string resume_, path_;
+  std::optional<RunFolder> folder_;  // of rank 0
+  std::optional<Trainer> trainer_;
   double sgemm_;
-  std::optional<RunFolder> folder_;
+  std::optional<Validator> validator_;
+  std::optional<Saver> saver_;
   Pace pace_;
   Progress progress_;
   double flops_per_token_ = 0;
-  std::set<std::string> said_;  // about checkpoints that are nobody's to remove
-  int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
+  bool began_ = false;  // the first step
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
+
+// The configuration of a checkpoint that stands in for a file which the model section names and
+// which is gone; empty: there is no need of one, or none. Rank 0 looks, the others hear.
+std::string model_of_checkpoint(World& world, const TrainOptions& options) {
+  std::string text;
+  together(world.all(), [&] {
+    if (world.all().rank() != 0) return;
+    const auto run = run_of_missing_model(options.config, options.sets);
+    if (!run) return;
+    const auto from = find_beginning(run->directory + "/" + run->name, options.resume).checkpoint;
+    if (from) text = Checkpoint(*from).text("config");
+  });
+  return broadcast_text(world.all(), text, 0);
+}
 
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
   install_stop_signals();
+  const std::string resolved = model_of_checkpoint(world, options);
   Config config;
   together(world.all(), [&] {
-    config = load_config(options.config, options.sets);
-    config.data.train =
-        expand_sources(config.data.train, config.data.validation, &config.notes);
+    config = load_config(options.config, options.sets, resolved);
+    config.data.train = expand_sources(config.data.train, config.data.validation, &config.notes);
     check_for_training(config, world.all().size());
-    if (world.all().rank() == 0) check_start_tokenizer(config);
+    if (world.all().rank() == 0) {
+      check_start_tokenizer(config);
+      check_sets(config.data, config.model.vocab_size, config.validate.sequences);
+    }
   });
   world.set_timeout(config.run.timeout);
   // The smallest share of any rank, so that all decide alike.
@@ -214,14 +218,13 @@ int train(World& world, const TrainOptions& options) {
   }
   for (const std::string& note : config.notes)
     if (world.all().rank() == 0) log_info("note: {}", note);
-  const RunStart start(world, config.run.directory + "/" + config.run.name, options.resume);
+  RunStart start(world, folder_of(config), options.resume);
   // Before the run takes its memory: what the measurement takes is given back.
   const double sgemm = config.log.mfu
                            ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
                            : kUnknown;
-  std::optional<Loop> loop;
-  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), sgemm); });
-  return loop->run();
+  Loop loop(world, config, options.resume, start, sgemm, ranks.threads);
+  return loop.run();
 }
 
 }  // namespace ft

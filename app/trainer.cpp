@@ -1,6 +1,7 @@
 #include "app/trainer.h"
 
 #include "app/memory_plan.h"
+#include "app/resume_changes.h"
 #include "app/run_start.h"
 #include "core/log.h"
 #include "core/observe.h"
@@ -22,7 +23,7 @@ Engine::Options engine_options(const Config& config, bool is_virtual) {
           .is_virtual = is_virtual};
 }
 
-Trainer::Trainer(World& world, const Config& config)
+Trainer::Trainer(World& world, const Config& config, int threads, Guard::Tell tell)
     : world_(world),
       config_(config),
       mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline,
@@ -32,8 +33,9 @@ Trainer::Trainer(World& world, const Config& config)
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
       watch_(engine_, loader_.source_names(), config.log.norms_every),
-      guard_(config.guard),
-      poison_(Poison::from_environment()) {
+      guard_(config.guard, std::move(tell)),
+      poison_(Poison::from_environment()),
+      facts_(process_facts(*device_, world.all().size(), threads)) {
   recipe_ = recipe_of(config);
   steps_ = steps_left(recipe_, 0);
   planned_memory_ = sum_of(memory_of_rank(config, engine_, world.all().size()));
@@ -46,9 +48,8 @@ void Trainer::start(const std::optional<std::string>& path) {
   if (path) {
     const Checkpoint checkpoint(*path);
     const State& state = checkpoint.state();
-    const std::string changed = check_same_model(checkpoint, config_.model, engine_.store());
-    if (world_.all().rank() == 0 && !changed.empty())
-      log_warn("{} was written with other settings: {}", *path, changed);
+    check_same_model(checkpoint, config_.model, engine_.store());
+    changes_ = changes_since(state, *path, config_, facts_);
     engine_.load_checkpoint(checkpoint);
     engine_.store().load_optimizer(checkpoint);
     step_ = checkpoint.number("step");
@@ -61,9 +62,6 @@ void Trainer::start(const std::optional<std::string>& path) {
     } catch (const Error& error) {
       throw Error(fmt::format("{}: {}", *path, error.what()), error.exit_code());
     }
-    if (world_.all().rank() == 0 && checkpoint.text("machine") != device_->description())
-      log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
-               checkpoint.text("machine"), device_->description());
     return;
   }
   if (!config_.model.init_from.empty()) {
@@ -138,10 +136,15 @@ StepRecord Trainer::step() {
   r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) /
            static_cast<double>(std::max<int64_t>(valid, 1));
   r.grad_norm = std::sqrt(engine_.read(engine_.store().grad_squares()));
-  r.skipped = !guard_.accept(
-      world_.all(),
-      {.step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm},
-      [&] { return first_bad_op(batch.micro); });
+  r.labels = valid;
+  const Outcome outcome{
+      .step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm};
+  if (valid == 0) {
+    guard_.leave_out_unlabelled(world_.all(), outcome);
+    r.skipped = true, r.loss = r.grad_norm = kUnknown;
+  } else {
+    r.skipped = !guard_.accept(world_.all(), outcome, [&] { return first_bad_op(batch.micro); });
+  }
   poison_.heal();
   if (!r.skipped) {
     const auto& o = config_.optimizer;
@@ -163,7 +166,7 @@ StepRecord Trainer::step() {
   return r;
 }
 
-std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
+std::optional<std::pair<double, int64_t>> Trainer::validate(const DataSource& source) {
   Group& data = *mesh_.data;
   std::optional<ValidationBatches> batches;
   together(data, [&] {
@@ -179,6 +182,7 @@ std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
     return batch.has_value();
   };
   while (read_next()) {
+    if (stop_requested(world_.all())) return std::nullopt;
     const Extent extent = engine_.feed(0, *batch);
     engine_.model().forward(c, 0, extent);
     engine_.model().loss(c, 0, extent, grad);
@@ -187,14 +191,14 @@ std::pair<double, int64_t> Trainer::validate(const DataSource& source) {
   }
   const double sum = all_sum(data, engine_.read(engine_.model().loss_sum()));
   valid = all_sum(data, valid);
-  return {sum / static_cast<double>(std::max<int64_t>(valid, 1)), valid};
+  return std::pair{valid > 0 ? sum / static_cast<double>(valid) : kUnknown, valid};
 }
 
 void Trainer::save(const std::string& directory) {
-  const State state = {{"config", config_text(config_)},    {"step", std::to_string(step_)},
-                       {"tokens", std::to_string(tokens_)}, {"updates", std::to_string(updates_)},
-                       {"data", loader_.state()},           {"guard", guard_.state()},
-                       {"machine", device_->description()}};
+  State state = {{"config", config_text(config_)},    {"step", std::to_string(step_)},
+                 {"tokens", std::to_string(tokens_)}, {"updates", std::to_string(updates_)},
+                 {"data", loader_.state()},           {"guard", guard_.state()}};
+  state.insert(facts_.begin(), facts_.end());
   save_checkpoint(world_.all(), directory, fmt::format("step-{:08}", step_),
                   share_of_pieces(engine_.store().checkpoint_pieces(true), mesh_.data->rank(),
                                   mesh_.data->size()),

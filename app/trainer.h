@@ -22,20 +22,26 @@ Engine::Options engine_options(const Config& config, bool is_virtual);
 
 class Trainer {
  public:
-  Trainer(World& world, const Config& config);
+  // threads: of a rank; tell: hears what the guard does.
+  Trainer(World& world, const Config& config, int threads = 0, Guard::Tell tell = {});
 
   // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
   void start(const std::optional<std::string>& checkpoint);
   // The next optimizer step: all ranks agree on its verdict; no weight changes unless loss and
-  // gradients are finite.
+  // gradients are finite and there was a label.
   StepRecord step();
-  // Mean loss over a validation set and its number of labels.
-  std::pair<double, int64_t> validate(const DataSource& source);
-  void save(const std::string& directory);
+  // Mean loss over a validation set (not known without a label) and its number of labels. Nothing
+  // where all ranks were asked to stop before its end.
+  std::optional<std::pair<double, int64_t>> validate(const DataSource& source);
+  void save(const std::string& directory);  // as directory/step-XXXXXXXX
 
   int64_t steps_done() const { return step_; }
   int64_t steps_total() const { return steps_; }
+  int64_t tokens_done() const { return tokens_; }
   Engine& engine() { return engine_; }
+  const State& facts() const { return facts_; }  // of this process: app/resume_changes.h
+  // What differs from the process that wrote the checkpoint.
+  const std::vector<Change>& changes() const { return changes_; }
   Mesh& mesh() { return mesh_; }
   const Loader& loader() const { return loader_; }
 
@@ -55,6 +61,8 @@ class Trainer {
   StepWatch watch_;
   Guard guard_;
   Poison poison_;
+  State facts_;
+  std::vector<Change> changes_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t planned_memory_ = 0;

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace ft {
 
 namespace {
 volatile std::sig_atomic_t g_stop = 0;
-void raise_flag(int) { g_stop = 1; }
+void raise_flag(int signal) { g_stop = signal; }
 
 struct Fault {
   int code = 0;  // 0: none
@@ -39,7 +40,15 @@ void install_stop_signals() {
   for (int signal : {SIGTERM, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
 }
 
-bool stop_requested(Group& group) { return all_max(group, static_cast<int64_t>(g_stop)) > 0; }
+bool stop_requested(Group& group) { return stop_signal(group) != 0; }
+int stop_signal(Group& group) {
+  return static_cast<int>(all_max(group, static_cast<int64_t>(g_stop)));
+}
+void forget_stop_signal() { g_stop = 0; }
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name ? fmt::format("SIG{}", name) : fmt::format("signal {}", signal);
+}
 
 void together(Group& group, const std::function<void()>& work) {
   const Fault mine = fault_of(work);

@@ -4,6 +4,7 @@
 #include "parallel/comm.h"
 
 #include <functional>
+#include <string>
 
 namespace ft {
 
@@ -11,6 +12,11 @@ namespace ft {
 void install_stop_signals();
 // Collective: whether any rank was asked to stop.
 bool stop_requested(Group& group);
+// Collective: by which signal any rank was asked to stop; 0: by none.
+int stop_signal(Group& group);
+// What was asked so far is forgotten: the next signal asks anew.
+void forget_stop_signal();
+std::string signal_name(int signal);  // "SIGTERM"
 
 // Collective: every rank does its local work, which holds no collectives. Where it failed on any
 // rank, all of them throw the same SharedError: the fault of the lowest such rank, with its name

@@ -58,7 +58,8 @@ TEST_CASE("failures: a disk that is full while saving does not end the run") {
   const auto before = tensors(name, 4);
   const std::string filler = disk.fill(100 << 10);  // a checkpoint needs some 440 KiB
   const std::string longer = "";                    // 12 steps, a checkpoint after every 4
-  CHECK(train(name, ranks, longer) == 1);           // what cannot be saved at the end is an error
+  // What cannot be saved at the end, in the time for it, is an error.
+  CHECK(train(name, ranks, "checkpoint.retry=1") == 1);
   std::string log = log_of(name);
   INFO(log);
   CHECK(log.find("checkpoint of step 8 was not saved: ") != std::string::npos);
@@ -66,12 +67,40 @@ TEST_CASE("failures: a disk that is full while saving does not end the run") {
   CHECK(times(log, "was not saved") >= 3);  // tried again after every step that follows
   CHECK(log.find("step 12/12") != std::string::npos);
   CHECK(times(log, "falcon-train: ") == 1);
+  CHECK(log.find("the last checkpoint, of step 12, could not be saved") != std::string::npos);
+  CHECK(events_of(run_folder(name), "save_failed").size() >= 3);
+  CHECK(events_of(run_folder(name), "failure").size() == 1);
   CHECK(leftovers(name) == 0);
   CHECK(tensors(name, 4) == before);
   fs::remove(filler);
   REQUIRE(train(name, ranks, longer) == 0);
   REQUIRE(train(name + "-never", ranks, longer) == 0);
   CHECK(tensors(name, 12) == tensors(name + "-never", 12));
+}
+
+TEST_CASE("failures: the last save waits for room") {
+  const std::string name = "waits";
+  const SmallDisk disk(name, 8192);
+  if (!disk) return;
+  Job job(name, 2, "train.tokens=1536 checkpoint.every=0 checkpoint.retry=60");
+  REQUIRE(job.wait_for_step(1));
+  const std::string filler = disk.fill(100 << 10);
+  REQUIRE(eventually(30, [&] { return log_of(name).find("was not saved") != std::string::npos; }));
+  INFO(log_of(name));
+  CHECK(log_of(name).find("(free room for ") != std::string::npos);
+  SECTION("which comes") {
+    fs::remove(filler);
+    CHECK(job.wait() == 0);
+    CHECK(fs::exists(checkpoint_path(name, 4)));
+    CHECK(events_of(run_folder(name), "save_failed").size() == 1);
+    CHECK(events_of(run_folder(name), "save").size() == 1);
+  }
+  SECTION("or for a signal, and tries once more") {
+    job.kill(SIGTERM);
+    CHECK(job.wait() == 1);
+    CHECK(log_of(name).find("could not be saved") != std::string::npos);
+    CHECK_FALSE(fs::exists(checkpoint_path(name, 4)));
+  }
 }
 
 TEST_CASE("failures: a disk without a free byte stops neither the log nor the run") {
@@ -125,7 +154,7 @@ TEST_CASE("failures: a disk that becomes read-only does not end the run") {
   REQUIRE(::mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) == 0);
   REQUIRE(::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) ==
           0);
-  const int code = train(name, 1, "");
+  const int code = train(name, 1, "checkpoint.retry=1");
   ::umount2(folder.c_str(), MNT_DETACH);
   CHECK(code == 1);
   const std::string log = log_of(name);

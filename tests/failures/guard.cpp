@@ -1,6 +1,9 @@
 // Steps that must not reach the weights.
+#include "app/guard.h"
 #include "parallel/checkpoint.h"
+#include "tests/data/sets.h"
 #include "tests/failures/job.h"
+#include "tests/world.h"
 
 #include <cmath>
 #include <map>
@@ -75,8 +78,71 @@ TEST_CASE("failures: a spike is warned of, left out or stops the run") {
   CHECK(log.find("step 9") != std::string::npos);
   CHECK(log.find("is a spike: above") != std::string::npos);
   CHECK(times(log, "is a spike") == 1);  // the others are none
+  const auto spikes = events_of(run_folder(name), "spike");
+  REQUIRE(spikes.size() == 1);
+  CHECK(spikes[0]["step"] == 9);
+  CHECK(spikes[0]["action"] == action);
+  CHECK(spikes[0]["loss"].get<double>() > spikes[0]["bound"].get<double>());
+  CHECK(events_of(run_folder(name), "skip").size() == (action == "skip" ? 1 : 0));
+  CHECK(events_of(run_folder(name), "failure").size() == (action == "stop" ? 1 : 0));
   if (action == "stop") CHECK_FALSE(fs::exists(checkpoint_path(name, 9)));
   else CHECK((tensors(name, 9) == tensors(name, 8)) == (action == "skip"));
+}
+
+TEST_CASE("failures: a step without a label that counts is no step") {
+  // Of many documents longer than a step, only a few have labels.
+  std::vector<Document> documents;
+  for (int d = 0; d < 12; ++d) documents.emplace_back(800, 1 + d);
+  const std::string set = workspace() + "/masked", name = "no-labels";
+  write_set(set, documents, 257);
+  std::string mask(12 * 800, '\0');
+  for (int d : {2, 5, 7}) std::fill_n(mask.begin() + d * 800, 800, '\1');
+  write_text(set + ".mask.bin", mask);
+  const int ranks = GENERATE(1, 2);
+  INFO(ranks);
+  fs::remove_all(run_folder(name));
+  REQUIRE(train(name, ranks,
+                "data.train.0.path=" + set +
+                    " train.tokens=9216 checkpoint.every=1 checkpoint.keep_last=24 "
+                    "guard.spike.window=4 guard.spike.sigma=50 guard.spike.action=skip") == 0);
+  INFO(log_of(name));
+  int64_t updates = 0;
+  int empty = 0;
+  for (const auto& line : json_lines(run_folder(name) + "/metrics.jsonl")) {
+    const int step = line["step"].get<int>();
+    const bool none = line["labels"] == 0;
+    CHECK(line["skipped"] == none);
+    CHECK(line["loss"].is_null() == none);
+    if (step > 1) CHECK((tensors(name, step) == tensors(name, step - 1)) == none);
+    empty += none, updates += !none;
+  }
+  CHECK(empty > 2);
+  CHECK(updates > 2);
+  CHECK(Checkpoint(checkpoint_path(name, 24)).state().at("updates") == std::to_string(updates));
+  CHECK(times(log_of(name), "  no labels  lr") == empty);
+  CHECK(static_cast<int>(events_of(run_folder(name), "no_labels").size()) == empty);
+  CHECK(log_of(name).find("is a spike") == std::string::npos);
+}
+
+TEST_CASE("the guard's window knows nothing of steps without labels, and many of them end a run") {
+  GuardConfig config;
+  config.spike = {.window = 4, .sigma = 6, .action = "skip"};
+  Guard guard(config);
+  Group& all = ft::test::world().all();
+  const auto step = [](int64_t n, double loss) {
+    return Outcome{.step = n, .updates = n, .loss = loss, .grad_norm = 1};
+  };
+  for (int64_t n = 1; n < 5; ++n) CHECK(guard.accept(all, step(n, 5 + 0.01 * n), {}));
+  for (int64_t n = 5; n < 15; ++n) guard.leave_out_unlabelled(all, step(n, 0));
+  CHECK(guard.accept(all, step(15, 5.02), {}));
+  std::string message;
+  try {
+    for (int64_t n = 16; n < 100; ++n) guard.leave_out_unlabelled(all, step(n, 0));
+  } catch (const SharedError& error) {
+    message = error.what();
+  }
+  CHECK(message.find("step 65: 50 steps in a row were left out") != message.npos);
+  CHECK(message.find("masks") != message.npos);
 }
 
 TEST_CASE("failures: the window of losses survives a stop") {

@@ -5,6 +5,7 @@
 #include "tests/train/run.h"
 
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 
 #include <chrono>
@@ -27,6 +28,30 @@ inline int times(const std::string& text, const std::string& word) {
 }
 
 inline std::string run_folder(const std::string& name) { return workspace() + "/" + name + "/t"; }
+// The lines of a file of JSON objects in a run's folder.
+inline std::vector<nlohmann::json> json_lines(const std::string& path) {
+  std::vector<nlohmann::json> all;
+  std::istringstream text(read_text(path));
+  for (std::string line; std::getline(text, line);) all.push_back(nlohmann::json::parse(line));
+  return all;
+}
+
+// The events of that name in a run's record, in order.
+inline std::vector<nlohmann::json> events_of(const std::string& folder, const std::string& name) {
+  std::vector<nlohmann::json> found;
+  for (auto& event : json_lines(folder + "/events.jsonl"))
+    if (event.at("event") == name) found.push_back(event);
+  return found;
+}
+
+// Steps after which a run's record tells the loss of that set.
+inline std::vector<int> validated(const std::string& folder, const std::string& set) {
+  std::vector<int> steps;
+  for (const auto& line : json_lines(folder + "/metrics.jsonl"))
+    if (line.value("validation", "") == set) steps.push_back(line.at("step").get<int>());
+  return steps;
+}
+
 // The ranks of a run that are alive now, by their command line.
 inline std::vector<pid_t> ranks_of(const std::string& name) {
   std::vector<pid_t> found;

@@ -109,6 +109,95 @@ TEST_CASE("failures: what must not change on resume is refused by name") {
   CHECK(fs::exists(checkpoint_path("changed", 4)));
 }
 
+TEST_CASE("failures: a resume says what changed since the checkpoint was written") {
+  const std::string name = "says", run = run_folder(name);
+  REQUIRE(train(name, 1, "train.tokens=1536") == 0);
+  REQUIRE(train(name, 2,
+                "train.tokens=2304 optimizer.lr=1e-3 log.every=2 train.precision=bf16 "
+                "data.train.0.weight=2") == 0);
+  const std::string log = log_of(name);
+  INFO(log);
+  const auto changed = [](const auto& event, const std::string& what) {
+    for (const auto& change : event["changed"])
+      if (change["what"] == what)
+        return fmt::format("{} -> {}", change["from"].template get<std::string>(),
+                           change["to"].template get<std::string>());
+    return std::string();
+  };
+  REQUIRE(events_of(run, "resume").size() == 1);
+  const auto resume = events_of(run, "resume")[0];
+  CHECK(resume["from"] == checkpoint_path(name, 4));
+  CHECK(changed(resume, "train.tokens") == "1536 -> 2304");
+  CHECK(changed(resume, "train.precision") == "fp32 -> bf16");
+  CHECK(changed(resume, "ranks") == "1 -> 2");
+  CHECK(changed(resume, "log.every") == "1 -> 2");
+  CHECK(changed(resume, "data.train[set].weight") == "1 -> 2");
+  CHECK_FALSE(changed(resume, "optimizer.lr").empty());
+  CHECK(log.find("changed since: ranks: 1 -> 2") != std::string::npos);
+  const std::string bitwise = resume["bitwise"].get<std::string>();
+  for (const char* what : {"optimizer.lr", "train.precision", "ranks"})
+    CHECK(bitwise.find(what) != std::string::npos);
+  CHECK(bitwise.find("log.every") == std::string::npos);
+  CHECK(log.find("not bit for bit") != std::string::npos);
+  // Nothing changed, nothing said.
+  REQUIRE(train("same", 1, "train.tokens=1536") == 0);
+  REQUIRE(train("same", 1, "") == 0);
+  CHECK(log_of("same").find("not bit for bit") == std::string::npos);
+  const auto same = events_of(run_folder("same"), "resume")[0];
+  CHECK(same["bitwise"] == "yes");
+  CHECK(same["changed"].size() == 1);  // train.tokens
+}
+
+TEST_CASE("failures: --resume takes a run for its newest checkpoint") {
+  REQUIRE(train("older", 1, "train.tokens=1536") == 0);
+  REQUIRE(train("fork", 1, "", "--resume " + run_folder("older") + "/") == 0);
+  INFO(log_of("fork"));
+  CHECK(log_of("fork").find("its newest checkpoint is " + run_folder("older")) !=
+        std::string::npos);
+  CHECK(log_of("fork").find("at step 4") != std::string::npos);
+  CHECK(tensors("fork", 12) == whole_run());
+  CHECK(fs::exists(checkpoint_path("older", 4)));
+  // The record of another course is not mixed with this one.
+  REQUIRE(train("fork", 1, "", "--resume " + run_folder("older")) == 0);
+  CHECK(json_lines(run_folder("fork") + ".old-1/metrics.jsonl").size() == 8);
+  CHECK(json_lines(run_folder("fork") + "/metrics.jsonl").size() == 8);
+  CHECK(train("fork", 1, "", "--resume " + workspace() + "/text") == 2);
+  CHECK(log_of("fork").find("neither a finished checkpoint") != std::string::npos);
+}
+
+TEST_CASE("failures: a run that began from a folder of weights does not need it again") {
+  const std::string hf = workspace() + "/weights";
+  REQUIRE(train("giver", 1, "train.tokens=384") == 0);
+  fs::create_directories(hf);
+  write_text(hf + "/config.json", R"({"model_type": "falcon_h1"})");
+  const Checkpoint checkpoint(checkpoint_path("giver", 1));
+  std::map<std::string, std::vector<float>> values;
+  std::vector<NamedTensor> list;
+  for (const std::string& name : checkpoint.names()) {
+    if (name.starts_with("optimizer.")) continue;
+    auto& v = values[name] = read_tensor(checkpoint, name);
+    list.push_back({name, "F32", checkpoint.shape(name), v.data(), int64_t{4} * std::ssize(v)});
+  }
+  write_safetensors(hf + "/model.safetensors", list);
+  const std::string sets = "model.init_from=" + hf;
+  REQUIRE(train("taker", 2, sets) == 0);
+  const auto begun = events_of(run_folder("taker"), "init_from");
+  REQUIRE(begun.size() == 1);
+  CHECK(begun[0]["path"] == hf);
+  CHECK(begun[0]["tensors"].get<size_t>() == list.size());
+  CHECK(log_of("taker").find("from " + hf) != std::string::npos);
+  const auto whole = tensors("taker", 12);
+  for (int step : {8, 12}) fs::remove_all(checkpoint_path("taker", step));
+  fs::rename(hf, hf + "-gone");
+  REQUIRE(train("taker", 2, sets) == 0);
+  INFO(log_of("taker"));
+  CHECK(log_of("taker").find("is not there any more; the model is the checkpoint's") !=
+        std::string::npos);
+  CHECK(tensors("taker", 12) == whole);
+  CHECK(train("taker", 2, sets, "--resume none") == 2);  // a new start needs it
+  CHECK(fs::exists(checkpoint_path("taker", 12)));
+}
+
 TEST_CASE("failures: a finished run says so; more tokens let it go on") {
   REQUIRE(train("finished", 1, "train.tokens=1536") == 0);
   REQUIRE(train("finished", 1, "train.tokens=1536") == 0);

@@ -1,5 +1,6 @@
 // Stops, kills and hangs: what is left behind is whole, and the run goes on bit for bit.
 #include "parallel/checkpoint.h"
+#include "parallel/health.h"
 #include "tests/failures/job.h"
 
 #include <csignal>
@@ -84,7 +85,9 @@ TEST_CASE("failures: a signal during a step ends it, saves, and leaves with 75")
   CHECK(job.no_process_left());
   const std::string log = log_of(name);
   INFO(log);
-  CHECK(log.find("stopped by a signal") != std::string::npos);
+  CHECK(log.find(fmt::format("stopped by {} after step ", signal_name(signal))) !=
+        std::string::npos);
+  CHECK(log.find("; the same command goes on from there") != std::string::npos);
   REQUIRE_FALSE(newest(name).empty());
   CHECK_NOTHROW(Checkpoint(newest(name)).verify());
   goes_on_to_the_same_end(name, ranks);

@@ -2,6 +2,7 @@
 #include "tests/catch.h"
 
 #include "app/run_folder.h"
+#include "app/validator.h"
 #include "core/check.h"
 #include "core/file.h"
 
@@ -83,13 +84,76 @@ TEST_CASE("a resumed run drops the lines of later steps and damaged ones") {
   REQUIRE(kept.size() == 5);
   CHECK(kept[3]["step"] == 4);
   CHECK(kept[4]["validation"] == "web");
-  CHECK(lines(path + "/events.jsonl").size() == 1);
+  CHECK(lines(path + "/events.jsonl").size() == 2);  // what happened has happened
   CHECK(read_text(path + "/config.yaml") == "second");
   CHECK(read_text(path + "/config.until-step-00000004.yaml") == "first");
   folder.add(record(5));
   CHECK(lines(path + "/metrics.jsonl").size() == 6);
   RunFolder(path, "second", 0, false);  // starts afresh
   CHECK(read_text(path + "/metrics.jsonl").empty());
+}
+
+TEST_CASE("events are strict JSON, only grow, and follow a line that a kill left unfinished") {
+  const std::string path = fresh_folder();
+  {
+    RunFolder folder(path, "first", 0, false);
+    folder.event("save_failed", 3, {.texts = {{"why", "a \xff \"byte\"\n"}}});
+    folder.event("resume", 3,
+                 {.numbers = {{"sgemm_flops", kUnknown}},
+                  .changed = std::vector<Change>{{"optimizer.lr", "1e-3", "2e-3"}}});
+  }
+  {
+    std::FILE* file = std::fopen((path + "/events.jsonl").c_str(), "a");
+    std::fputs("{\"event\":\"sa", file);  // a kill
+    std::fclose(file);
+  }
+  record_failures_in(path, 3);
+  failure_step(7);
+  record_failure("the disk is gone", 1);
+  record_failures_in("", 0);
+  std::istringstream text(read_text(path + "/events.jsonl"));
+  std::vector<json> all;
+  int damaged = 0;
+  for (std::string line; std::getline(text, line);) {
+    const json event = json::parse(line, nullptr, false);
+    if (event.is_object()) all.push_back(event);
+    else ++damaged;
+  }
+  CHECK(damaged == 1);
+  REQUIRE(all.size() == 3);
+  CHECK(all[1]["sgemm_flops"].is_null());
+  CHECK(all[1]["changed"] ==
+        json::array({{{"what", "optimizer.lr"}, {"from", "1e-3"}, {"to", "2e-3"}}}));
+  CHECK(all[2]["event"] == "failure");
+  CHECK(all[2]["step"] == 7);
+  CHECK(all[2]["rank"] == 3);
+  CHECK(all[2]["message"] == "the disk is gone");
+}
+
+TEST_CASE("a run that goes on knows which sets its last step was validated on") {
+  const std::string path = fresh_folder();
+  {
+    RunFolder folder(path, "", 0, false);
+    folder.add(ValidationRecord{.step = 2, .set = "code", .loss = 3, .tokens = 10});
+    folder.add(ValidationRecord{.step = 4, .set = "web", .loss = 3, .tokens = 10});
+  }
+  const RunFolder folder(path, "", 4, false);
+  CHECK(folder.was_validated("web"));
+  CHECK_FALSE(folder.was_validated("code"));
+}
+
+TEST_CASE("the line of a validation") {
+  ValidationRecord r{.step = 200, .set = "web", .loss = 2, .tokens = 8192};
+  CHECK(validation_line(r) ==
+        "validation web after step 200: loss 2.0000, perplexity 7.39, 8192 tokens");
+  r.bits_per_byte = 1.25;
+  CHECK(validation_line(r) ==
+        "validation web after step 200: loss 2.0000, perplexity 7.39, 1.2500 bits per byte, 8192 "
+        "tokens");
+  CHECK(json::parse(json_line(r))["bits_per_byte"] == 1.25);
+  r.tokens = 0, r.loss = r.bits_per_byte = kUnknown;
+  CHECK(validation_line(r) == "validation web after step 200: no labels");
+  CHECK(json::parse(json_line(r))["loss"].is_null());
 }
 
 TEST_CASE("a run's folder that cannot be made is named") {

@@ -34,7 +34,9 @@ TEST_CASE("the line of a step") {
   const std::string line = step_line(r);
   CHECK(line.find("MFU") == line.npos);
   CHECK(line.find("step 0.083s") != line.npos);
-  CHECK(line.find("loss nan") != line.npos);
+  CHECK(line.find("  no labels  lr") != line.npos);
+  r.labels = 8;
+  CHECK(step_line(r).find("loss nan") != line.npos);
   CHECK(line.ends_with("skipped"));
 }
 
