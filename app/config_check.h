@@ -5,8 +5,15 @@
 
 namespace ft {
 
-// Both throw ConfigError that names the settings and the mend.
-void check_values(const Config& config);          // of any configuration
-void check_layout(const ParallelConfig& layout);  // refuses what this build does not have
+// Each throws ConfigError that names the settings and the mend.
+void check_values(const Config& config);     // of any configuration: do they fit each other
+void check_supported(const Config& config);  // settings that exist, but are not in this build
+void check_sense(const Config& config);      // values that no training can want
+// Whether `ranks` share out each batch of the run evenly.
+void check_batches(const Config& config, int ranks);
+// Whether the sets' notes (PREFIX.json) fit the model. Returns the sources that are not there.
+std::vector<std::string> check_sets(const Config& config);
+// Settings that have no effect as the others are: to be told once.
+std::vector<std::string> notes_of(const Config& config);
 
 }  // namespace ft

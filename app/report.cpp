@@ -91,7 +91,7 @@ class Page {
                           step_chart("dt_max", "Largest dt", "of Mamba-2, after softplus")});
     if (single_) class_sections(), source_section();
     section("Speed and memory", {step_chart("tokens_per_second", "Throughput", "tokens/s"),
-                                 step_chart("mfu", "MFU", "% of the measured sgemm", 100),
+                                 step_chart("mfu", "MFU", "% of the measured matrix product", 100),
                                  step_chart("seconds", "Step time", "s"), memory_chart()});
     for (const RunData& run : runs_) configuration(run);
     return text_ + "</body>\n</html>\n";
@@ -180,11 +180,11 @@ class Page {
     }
     rows.emplace_back("machine", fact("machine"));
     if (!fact("sgemm_flops").empty())
-      rows.emplace_back("MFU",
-                        fmt::format("model FLOPs / measured sgemm of the run ({:.1f} GFLOP/s at "
-                                    "the last start); causal attention counted once, "
-                                    "recomputation not counted; first steps left out",
-                                    std::atof(fact("sgemm_flops").c_str()) * 1e-9));
+      rows.emplace_back(
+          "MFU", fmt::format("model FLOPs / measured matrix product of the run ({:.1f} GFLOP/s at "
+                             "the last start); causal attention counted once, "
+                             "recomputation not counted; first steps left out",
+                             std::atof(fact("sgemm_flops").c_str()) * 1e-9));
     rows.emplace_back("last start", fact("time"));
     rows.emplace_back("folder", run.path);
     return rows;

@@ -6,6 +6,7 @@
 //                    start (with facts about model, machine and layout), stop, done
 //   tensorboard/     the metrics as event files: app/tensorboard.h
 //   log.txt          the lines of the terminal, with their time; a resumed run appends
+//   yardstick.json   the matrix speed that MFU is measured with: app/yardstick.h
 //   checkpoints/
 #pragma once
 

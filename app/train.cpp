@@ -1,5 +1,4 @@
 // train: the loop, on one page.
-#include "app/ceilings.h"
 #include "app/commands.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
@@ -7,6 +6,7 @@
 #include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/trainer.h"
+#include "app/yardstick.h"
 #include "core/log.h"
 #include "data/sources.h"
 #include "parallel/health.h"
@@ -24,18 +24,19 @@ constexpr int kSavedOnSignal = 75;
 
 class Loop {
  public:
-  // sgemm: FLOP/s of all ranks, the yardstick of MFU.
-  Loop(World& world, const Config& config, const std::optional<std::string>& from, double sgemm)
+  Loop(World& world, const Config& config, const std::optional<std::string>& from,
+       const Ranks& ranks, const Yardstick& yardstick)
       : world_(world),
         config_(config),
         path_(config.run.directory + "/" + config.run.name),
         checkpoints_(path_ + "/checkpoints"),
         trainer_(world, config),
-        sgemm_(sgemm) {
+        ranks_(ranks),
+        yardstick_(yardstick) {
     trainer_.start(from);
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
-        3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
+        3 * trainer_.engine().count(false).model_flops / static_cast<double>(extent.tokens());
     if (chief()) open_folder(from);
     log_words_to(path_ + "/log.txt");
   }
@@ -78,25 +79,22 @@ class Loop {
   // The run's folder and the block of lines that a run starts with.
   void open_folder(const std::optional<std::string>& from) {
     Engine& engine = trainer_.engine();
-    const int ranks = world_.all().size();
     folder_.emplace(path_, config_text(config_), trainer_.steps_done(), config_.log.tensorboard);
     log_open(path_ + "/log.txt", true);
-    log_info("{}", start_text(config_, engine, ranks));
-    if (!std::isnan(sgemm_))
-      log_info(
-          "MFU = model FLOPs / measured sgemm of this run ({:.1f} GFLOP/s, all ranks at once); "
-          "causal attention counted once, recomputation not counted",
-          sgemm_ * 1e-9);
+    log_info("{}", start_text(config_, engine, ranks_));
+    keep(yardstick_, path_);
+    if (const std::string words = yardstick_.words(); !words.empty()) log_info("{}", words);
     log_info("{}", trainer_.loader().description());
     if (from) log_info("resumed from {} at step {}", *from, trainer_.steps_done());
     folder_->event("start", trainer_.steps_done(),
                    {.texts = {{"machine", engine.device().description()},
                               {"pattern", engine.model().pattern()},
                               {"resumed_from", from.value_or("")}},
-                    .numbers = {{"ranks", ranks},
+                    .numbers = {{"ranks", ranks_.count},
+                                {"threads", ranks_.most},
                                 {"parameters", static_cast<double>(engine.store().parameters())},
                                 {"model_flops_per_token", flops_per_token_},
-                                {"sgemm_flops", sgemm_},
+                                {"sgemm_flops", yardstick_.flops},
                                 {"steps", static_cast<double>(trainer_.steps_total())}}});
   }
 
@@ -108,7 +106,7 @@ class Loop {
   }
 
   void report(StepRecord& r) {
-    r.mfu = flops_per_token_ * r.tokens_per_second / sgemm_;
+    r.mfu = flops_per_token_ * r.tokens_per_second / yardstick_.flops;
     pace_.add(r);
     r.eta = pace_.recent_seconds() * static_cast<double>(r.steps - r.step);
     if (!chief()) return;
@@ -168,7 +166,8 @@ class Loop {
   Config config_;
   std::string path_, checkpoints_;
   Trainer trainer_;
-  double sgemm_;
+  Ranks ranks_;
+  Yardstick yardstick_;
   std::optional<RunFolder> folder_;
   Pace pace_;
   Progress progress_;
@@ -188,13 +187,9 @@ int train(World& world, const TrainOptions& options) {
     check_for_training(config, world.all().size());
   });
   world.set_timeout(config.run.timeout);
-  // The smallest share of any rank, so that all decide alike.
-  const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
-  const int threads = cpu::threads_of_rank(config.run.threads);
-  const Ranks ranks{.count = world.all().size(),
-                    .threads = static_cast<int>(all_max(world.all(), int64_t{threads}))};
-  config = resolve(config, memory, ranks);
-  const std::string problem = fit_problem(config, memory, ranks);
+  const Ranks ranks = ranks_of(world, config.run);
+  config = resolve(config, ranks.memory, ranks);
+  const std::string problem = fit_problem(config, ranks.memory, ranks);
   FT_CHECK_CONFIG(problem.empty(), "{}", problem);
   if (options.dry_run) {
     if (world.all().rank() == 0) log_info("{}", plan_text(config, ranks));
@@ -202,13 +197,13 @@ int train(World& world, const TrainOptions& options) {
   }
   for (const std::string& note : config.notes)
     if (world.all().rank() == 0) log_info("note: {}", note);
-  const RunStart start(world, config.run.directory + "/" + config.run.name, options.resume);
+  const std::string folder = config.run.directory + "/" + config.run.name;
+  const RunStart start(world, folder, options.resume);
   // Before the run takes its memory: what the measurement takes is given back.
-  const double sgemm = config.log.mfu
-                           ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
-                           : kUnknown;
+  const Yardstick yardstick =
+      yardstick_of(world, config, ranks, folder, start.checkpoint().has_value());
   std::optional<Loop> loop;
-  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), sgemm); });
+  together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), ranks, yardstick); });
   return loop->run();
 }
 

@@ -27,7 +27,7 @@ Trainer::Trainer(World& world, const Config& config)
       config_(config),
       mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline,
                         config.parallel.context)),
-      device_(open_device(config.run, world.local_rank())),
+      device_(open_device(config.run, world)),
       engine_(*device_, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
@@ -55,6 +55,8 @@ void Trainer::start(const std::optional<std::string>& path) {
     tokens_ = std::stoll(state.at("tokens"));
     updates_ = std::stoll(state.at("updates"));
     steps_ = step_ + steps_left(recipe_, tokens_);
+    const std::string change = lr_change(parse_config(state.at("config"), *path), config_, tokens_);
+    if (world_.all().rank() == 0 && !change.empty()) log_warn("{}", change);
     if (state.contains("guard")) guard_.restore(state.at("guard"));
     loader_.restore(state.at("data"));
     if (world_.all().rank() == 0 && state.at("machine") != device_->description())

@@ -18,7 +18,11 @@ constexpr uintmax_t kMaxFile = 16 << 20;
 
 Impl::Ptr read_file(const std::string& path) {
   std::error_code error;
-  FT_CHECK_CONFIG(fs::exists(path, error), "{}: no such file", path);
+  FT_CHECK_CONFIG(
+      fs::exists(path, error), "{}: no such file{}", path,
+      fs::path(path).is_absolute()
+          ? ""
+          : " (looked for " + fs::absolute(path, error).lexically_normal().string() + ")");
   FT_CHECK_CONFIG(!fs::is_directory(path, error), "{}: is a folder; a YAML file is expected", path);
   const uintmax_t bytes = fs::file_size(path, error);
   FT_CHECK_CONFIG(error || bytes <= kMaxFile,
@@ -57,7 +61,7 @@ Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
   if (!fs::is_regular_file(target, error))
     option_error(place, fmt::format("extends: {} does not exist (relative paths start from the "
                                     "folder of this file)",
-                                    target));
+                                    fs::absolute(target, error).lexically_normal().string()));
   open.push_back(canonical(path));
   if (std::count(open.begin(), open.end(), canonical(target)))
     option_error(place, fmt::format("extends: {} is extended in a circle", target));
@@ -124,6 +128,9 @@ void OptionNode::set(const std::string& assignment) {
   FT_CHECK_CONFIG(equals != std::string::npos && equals > 0, "{}: expected path.to.key=value",
                   origin);
   const Impl::Ptr value = parse_yaml(assignment.substr(equals + 1), origin);
+  FT_CHECK_CONFIG(assignment.find_first_not_of(" \t", equals + 1) != std::string::npos,
+                  "{}: the value is missing; null stands for the default, \"\" for an empty text",
+                  origin);
   const std::string path = assignment.substr(0, equals);
   FT_CHECK_CONFIG(std::count(path.begin(), path.end(), '.') < 64, "{}: the path is too long",
                   origin);

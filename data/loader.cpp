@@ -210,6 +210,8 @@ void Loader::restore(const DataState& state) {
     FT_CHECK_CONFIG(known->second.cursor.document < s->set.documents(),
                     "the checkpoint's data state is damaged: source '{}' has no document {}", name,
                     known->second.cursor.document);
+    if (Cursor& cursor = known->second.cursor; cursor.tokens < 0)
+      cursor.tokens = s->order.tokens_before(cursor);
   }
   enter_blend(p, i.present);
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);

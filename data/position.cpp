@@ -14,6 +14,7 @@ std::string position_text(const Position& p) {
     sources[name] = {{"epoch", s.cursor.epoch},
                      {"document", s.cursor.document},
                      {"offset", s.cursor.offset},
+                     {"tokens", s.cursor.tokens},
                      {"identity", s.identity}};
   for (const BlendRecord& b : p.history)
     history.push_back(
@@ -34,7 +35,7 @@ Position parse_position(const std::string& text) {
     p.samples = all.at("samples").get<int64_t>();
     for (const auto& [name, s] : all.at("sources").items())
       p.sources[name] = {{s.at("epoch").get<int64_t>(), s.at("document").get<int64_t>(),
-                          s.at("offset").get<int64_t>()},
+                          s.at("offset").get<int64_t>(), s.value("tokens", int64_t{-1})},
                          s.at("identity").get<std::string>()};
     for (const json& b : all.at("history"))
       p.history.push_back({b.at("sample").get<int64_t>(), b.at("sequence_length").get<int64_t>(),

@@ -11,7 +11,7 @@
 namespace ft {
 
 struct SourcePosition {
-  Cursor cursor;
+  Cursor cursor;         // tokens -1: as read from a checkpoint that does not say it
   std::string identity;  // of the files
 };
 

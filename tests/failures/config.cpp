@@ -34,6 +34,11 @@ TEST_CASE("failures: mistakes in the configuration are named once, with the mend
       {"wrong-choice", "guard.non_finite=ignore", {"guard.non_finite", "stop, skip"}},
       {"batch", "train.global_batch=7 train.micro_batch=7", {"train.global_batch = 7", "2"}},
       {"async", "checkpoint.async=true", {"checkpoint.async", "set it to false"}},
+      {"zero", "parallel.zero=1", {"parallel.zero = 1", "not in this build"}},
+      {"bitnet", "model.linear=bitnet", {"model.linear", "not in this build"}},
+      {"epsilon", "optimizer.eps=0", {"optimizer.eps = 0", "1e-8 is usual"}},
+      {"empty", "optimizer.lr=", {"--set optimizer.lr=", "the value is missing"}},
+      {"note", "model.vocab_size=64", {"set.json", "257 token ids", "model.vocab_size is 64"}},
       {"no-data", "data.train.0.path=/nowhere/set", {"/nowhere/set.bin", "missing", "tokenize"}},
   }));
   refused(mistake, 2);
@@ -94,11 +99,15 @@ TEST_CASE("failures: damaged token sets are named by file and place") {
 }
 
 TEST_CASE("failures: a token beyond the vocabulary ends the run before it is trained on") {
-  CHECK(train("vocabulary", 2, "model.vocab_size=64") == 1);
+  // A set without a note: only its tokens show it.
+  const std::string bare = workspace() + "/bare";
+  for (const char* suffix : {".bin", ".idx"})
+    fs::copy_file(make_set() + suffix, bare + suffix, fs::copy_options::overwrite_existing);
+  CHECK(train("vocabulary", 2, "model.vocab_size=64 data.train.0.path=" + bare) == 1);
   const std::string log = log_of("vocabulary");
   INFO(log);
   CHECK(times(log, "falcon-train: ") == 1);
-  CHECK(log.find("set.bin: document") != std::string::npos);
+  CHECK(log.find("bare.bin: document") != std::string::npos);
   CHECK(log.find("outside the vocabulary of 64") != std::string::npos);
   CHECK_FALSE(fs::exists(run_folder("vocabulary") + "/checkpoints"));
 }
