@@ -1,14 +1,13 @@
 #include "app/ceilings.h"
 
 #include "core/context.h"
-
-#include <omp.h>
+#include "core/limits.h"
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <functional>
-#include <limits>
 
 namespace ft {
 
@@ -39,13 +38,26 @@ ops::Gemm product_of(Memory& memory, Dtype dtype) {
   return {.y = y, .a = a, .b = b};
 }
 
+// The product that is measured, with operands in place.
+class Product {
+ public:
+  Product(Device& device, Dtype dtype)
+      : memory_(device, false), c_(device, scratch_, true), product_(product_of(memory_, dtype)) {
+    for (const Tensor& t : {product_.a, product_.b}) c_(ops::Fill{.y = t, .value = 0.5});
+  }
+  void operator()() { c_(product_); }
+  double flops() const { return product_.flops(); }
+
+ private:
+  Memory memory_;
+  Scratch scratch_;
+  Ctx c_;
+  ops::Gemm product_;
+};
+
 double product_flops(Device& device, Dtype dtype, double seconds) {
-  Memory memory(device, false);
-  Scratch scratch;
-  Ctx c(device, scratch, true);
-  const ops::Gemm product = product_of(memory, dtype);
-  for (const Tensor& t : {product.a, product.b}) c(ops::Fill{.y = t, .value = 0.5});
-  return product.flops() / best_seconds(seconds, [&] { c(product); });
+  Product product(device, dtype);
+  return product.flops() / best_seconds(seconds, [&] { product(); });
 }
 
 double copy_rate(Device& device, double seconds) {
@@ -74,25 +86,39 @@ std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds) 
   return all;
 }
 
-double sgemm_speed(Device& device, Group& all) {
-  if (device.kind() != DeviceKind::Cpu) return std::numeric_limits<double>::quiet_NaN();
-  all.barrier().wait();
-  return all_sum(all, product_flops(device, Dtype::F32, 0.25));
+double matrix_speed(Device& device, Group& all, Dtype dtype) {
+  constexpr double kBlock = 0.05, kLeast = 1, kMost = 2, kAgree = 0.02;  // seconds, share
+  using Clock = std::chrono::steady_clock;
+  Product product(device, dtype);
+  const auto timed = [&](int times) {
+    all.barrier().wait();
+    const auto begin = Clock::now();
+    for (int i = 0; i < times; ++i) product();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  timed(1);
+  const int times = static_cast<int>(std::ceil(kBlock / all_max(all, timed(1))));
+  std::vector<double> rates;  // of all ranks, falling; equal on each, so all end together
+  const auto begin = Clock::now();
+  for (;;) {
+    const double rate = all_sum(all, times * product.flops() / timed(times));
+    rates.insert(std::upper_bound(rates.begin(), rates.end(), rate, std::greater<>()), rate);
+    const double spent = all_max(all, std::chrono::duration<double>(Clock::now() - begin).count());
+    if (rates.size() < 3 || spent < kLeast) continue;
+    if (rates[2] >= (1 - kAgree) * rates[0] || spent >= kMost) return rates[1];
+  }
 }
 
-int64_t count_sgemm(Device& device, WorkspaceNeed& workspaces) {
+int64_t count_matrix_speed(Device& device, Dtype dtype, WorkspaceNeed& workspaces) {
   if (device.kind() != DeviceKind::Cpu) return 0;
   Memory memory(device, true);
   Scratch scratch;
   Ctx c(device, scratch, false);
-  c(product_of(memory, Dtype::F32));
+  c(product_of(memory, dtype));
   workspaces.add(c.tally.workspaces);
   return memory.total();
 }
 
-int default_threads() {
-  const auto device = cpu::open_device(0);
-  return omp_get_max_threads();
-}
+int default_threads() { return choose_threads(0, 0).count; }
 
 }  // namespace ft

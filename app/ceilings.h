@@ -20,11 +20,13 @@ struct Ceiling {
 Ceiling measure_ceiling(int threads, Dtype dtype, double seconds);
 // 1, 2, 4, ... and `threads`.
 std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds);
-// FLOP/s of fp32 matrix products, the sum over all ranks, who measure at once as they train at
-// once; about half a second. NaN on a device other than a CPU. Collective.
-double sgemm_speed(Device& device, Group& all);
+// FLOP/s of matrix products with operands of `dtype`, the sum over all ranks, who measure at once as
+// they train at once. Other programs can only slow a product down, so the three fastest of many
+// blocks count: once they agree within 2 % and a second is over, their median; after two seconds the
+// median as it is. Collective.
+double matrix_speed(Device& device, Group& all, Dtype dtype);
 // Bytes that it takes and gives back; its workspaces, which stay, are added to the others.
-int64_t count_sgemm(Device& device, WorkspaceNeed& workspaces);
+int64_t count_matrix_speed(Device& device, Dtype dtype, WorkspaceNeed& workspaces);
 int default_threads();  // of this rank, as run.threads = 0 means
 
 }  // namespace ft

@@ -24,7 +24,8 @@ void describe(V& v, RunConfig& c) {
   v("directory", c.directory, "folder of all runs");
   v("seed", c.seed, "seed of starting values and data order", kCount);
   v("device", c.device, "where to compute", Choices{{"auto", "cpu", "cuda"}});
-  v("threads", c.threads, "threads of a rank; 0: cores divided by the ranks of the node",
+  v("threads", c.threads,
+    "threads of a rank; 0: OMP_NUM_THREADS, else the rank's share of the cores that it may run on",
     Range{0, 4096});
   v("timeout", c.timeout, "seconds without an answer from another rank before the run ends",
     Range{1, 1e9});
@@ -91,11 +92,12 @@ void describe(V& v, OptimizerConfig& c) {
   v("type", c.type, "optimizer", Choices{{"adamw"}});
   v("lr", c.lr, "peak learning rate", kNotNegative);
   v("betas", c.betas, "decay of the two moments", Range{0, 1, false, true});
-  v("eps", c.eps, "AdamW's epsilon", kNotNegative);
+  v("eps", c.eps, "AdamW's epsilon; squares of gradients far below it must not vanish in fp32",
+    kNotNegative);
   v("weight_decay", c.weight_decay,
     "of matrices; vectors and conv taps have none unless a group says so", kNotNegative);
   v("clip", c.clip, "largest global gradient norm; 0: no clipping", kNotNegative);
-  v("state", c.state, "precision of the moments", Choices{{"fp32"}});
+  v("state", c.state, "precision of the moments", Choices{{"fp32", "bf16"}});
   v("groups", c.groups, "overrides by name or class, applied in order: the last match wins");
 }
 template <class V>
@@ -153,8 +155,8 @@ void describe(V& v, CheckpointConfig& c) {
 }
 template <class V>
 void describe(V& v, SpikeConfig& c) {
-  v("window", c.window, "steps that the loss is compared with; 0: spikes are not looked for",
-    Range{0, 1e6});
+  v("window", c.window,
+    "steps that the loss is compared with, 2 or more; 0: spikes are not looked for", Range{0, 1e6});
   v("sigma", c.sigma, "standard deviations above their mean that make a spike", Range{0, 1e6});
   v("action", c.action, "what a spike leads to", Choices{{"warn", "skip", "stop"}});
 }
@@ -172,7 +174,8 @@ void describe(V& v, LogConfig& c) {
     "steps between norms by class of parameters in metrics.jsonl; 0: never", kCount);
   v("tensorboard", c.tensorboard, "write TensorBoard event files into the run's folder");
   v("mfu", c.mfu,
-    "measure the machine's matrix product at start (under a second), the yardstick of MFU");
+    "measure the machine's matrix product when the run begins (one to two seconds), the yardstick "
+    "of MFU");
 }
 
 namespace {
@@ -206,8 +209,6 @@ Config read_config(const OptionNode& root, bool with_model) {
     for (DataSource& s : *sources)
       if (s.name.empty()) s.name = s.path;
   with_place(root, [&] { check_values(c); });
-  if (c.train.tokens > 0 && c.schedule.warmup + c.schedule.decay > c.train.tokens)
-    c.notes.push_back("schedule: warmup and decay together are longer than train.tokens");
   return c;
 }
 
@@ -219,6 +220,14 @@ OptionNode load_options(const std::string& path, const std::vector<std::string>&
   OptionNode root = OptionNode::load(path);
   for (const std::string& assignment : sets) root.set(assignment);
   return root;
+}
+
+// A configuration file's: more is asked of it than of one that a checkpoint holds.
+Config read_checked(const OptionNode& root) {
+  Config c = read_config(root, true);
+  with_place(root, [&] { check_supported(c), check_sense(c); });
+  for (std::string& note : notes_of(c)) c.notes.push_back(std::move(note));
+  return c;
 }
 
 // Settings of the model section that name files which are not there, as "model.init_from: FILE".
@@ -238,14 +247,14 @@ std::vector<std::string> missing_files(const OptionNode& root) {
 }  // namespace
 
 Config load_config(const std::string& path, const std::vector<std::string>& sets) {
-  return read_config(load_options(path, sets), true);
+  return read_checked(load_options(path, sets));
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& sets,
                    const std::string& resolved) {
   OptionNode root = load_options(path, sets);
   const auto missing = missing_files(root);
-  if (resolved.empty() || missing.empty()) return read_config(root, true);
+  if (resolved.empty() || missing.empty()) return read_checked(root);
   std::istringstream lines(model_text(parse_config(resolved, "the checkpoint").model, 0));
   for (std::string line; std::getline(lines, line);) {
     const std::string key = line.substr(0, line.find(':'));
@@ -255,7 +264,7 @@ Config load_config(const std::string& path, const std::vector<std::string>& sets
   const OptionNode from = root.at("model").at("init_from");
   const std::string folder = from.is_scalar() ? from.scalar() : "";
   for (const char* key : {"config", "init_from"}) root.set(fmt::format("model.{}=null", key));
-  Config c = read_config(root, true);
+  Config c = read_checked(root);
   c.model.init_from = folder;
   for (const std::string& file : missing)
     c.notes.push_back(file + " is not there any more; the model is the checkpoint's");
@@ -291,11 +300,11 @@ Config probe_config(const ModelConfig& model, const std::vector<std::string>& se
   for (const std::string& key : section.keys())
     if (key != "linear")
       option_error(section.at(key), "only model.linear can be set here; the model says the rest");
-  if (section.at("linear").present() && section.at("linear").scalar() != "bf16")
-    option_error(section.at("linear"),
-                 "model.linear: this build has ordinary linears only; expected bf16");
   Config c = read_config(root, false);
-  check_layout(c.parallel);
+  ModelConfig asked = model;
+  if (section.at("linear").present()) asked.linear = section.at("linear").scalar();
+  c.model = asked;
+  with_place(root, [&] { check_supported(c); });
   c.model = model;
   return c;
 }

@@ -3,6 +3,8 @@
 
 #include "core/options.h"
 #include "core/param_class.h"
+#include "core/platform.h"
+#include "data/set_info.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -74,6 +76,13 @@ void check_schedule(const Config& c) {
       ramp.back()[1], c.train.global_batch);
 }
 
+// Where a relative path leads; nothing behind an absolute one.
+std::string looked_at(const fs::path& path) {
+  if (path.is_absolute()) return "";
+  return fmt::format(" (looked for {}: data paths start from the folder of the command)",
+                     fs::absolute(path).lexically_normal().string());
+}
+
 void check_sources(const char* name, const std::vector<DataSource>& sources) {
   std::set<std::string> names;
   double weight = 0;
@@ -99,40 +108,96 @@ void check_run_name(const std::string& name) {
                   "\"/\" and not \".\" or \"..\"; set run.directory to put it elsewhere");
 }
 
+// The same in doubles, which do not overflow; a product that an integer cannot hold is refused.
+void check_sizes(const Config& c) {
+  constexpr double kMost = 7e16;  // bytes; sums of a few, and what is not counted here, fit 63 bits
+  const auto d = [](int64_t n) { return static_cast<double>(n); };
+  const ModelConfig& m = c.model;
+  const double length = d(c.data.sequence_length), layers = d(m.num_hidden_layers);
+  const double tokens = d(c.train.micro_batch) * length;
+  const double groups = d(m.mamba_n_groups) * d(m.mamba_d_state);
+  const double heads = 2.0 * d(m.num_attention_heads + m.num_key_value_heads) * d(m.head_dim);
+  const double columns =
+      4 * d(m.hidden_size) + 3 * d(m.intermediate_size) + 4 * d(m.mamba_d_ssm) + 4 * groups + heads;
+  const auto refuse = [&](double bytes, const std::string& words) {
+    FT_CHECK_CONFIG(bytes < kMost, "{} need about {:.1e} bytes of memory; is a size mistyped?",
+                    words, bytes);
+  };
+  refuse(4 * tokens * columns * layers,
+         fmt::format("train.micro_batch = {}: activations of {} x data.sequence_length = {} tokens "
+                     "in {} layers",
+                     c.train.micro_batch, c.train.micro_batch, c.data.sequence_length,
+                     m.num_hidden_layers));
+  refuse(4 * (tokens / d(m.mamba_chunk_size) + d(c.train.micro_batch)) * d(m.mamba_d_ssm) *
+             d(m.mamba_d_state) * layers,
+         fmt::format("model.mamba_d_state = {}: states of mamba_d_ssm = {} in {} layers at {} x {} "
+                     "tokens",
+                     m.mamba_d_state, m.mamba_d_ssm, m.num_hidden_layers, c.train.micro_batch,
+                     c.data.sequence_length));
+  int64_t batch = c.train.global_batch;
+  for (const auto& stage : c.schedule.batch_ramp) batch = std::max(batch, stage[1]);
+  refuse(24 * d(batch) * length,
+         fmt::format("train.global_batch = {}: batches of {} x data.sequence_length = {} tokens",
+                     c.train.global_batch, batch, c.data.sequence_length));
+}
+
 void check_training(const Config& c, int ranks) {
   check_run_name(c.run.name);
   FT_CHECK_CONFIG(!c.run.directory.empty(), "run.directory: expected a folder, such as runs");
-  check_layout(c.parallel);
-  FT_CHECK_CONFIG(!c.checkpoint.async,
-                  "checkpoint.async: this build saves while training waits; set it to false");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
   FT_CHECK_CONFIG(!c.data.train.empty(),
                   "data.train must name at least one source, e.g. [{{path: data/train}}]");
   FT_CHECK_CONFIG(c.train.tokens > 0, "train.tokens must be given: how many tokens to train on");
-  const auto check_batch = [&](const char* name, int64_t batch) {
+  check_batches(c, ranks);
+  for (const auto* sources : {&c.data.train, &c.data.validation})
+    for (const DataSource& s : *sources)
+      for (const char* suffix : {".bin", ".idx"})
+        FT_CHECK_CONFIG(fs::exists(s.path + suffix),
+                        "{}{}: is missing{}; make it with falcon-train tokenize --out {}", s.path,
+                        suffix, looked_at(s.path + suffix), s.path);
+}
+
+}  // namespace
+
+void check_supported(const Config& c) {
+  const ParallelConfig& p = c.parallel;
+  const auto layout = [](const char* name, int value, int only, const char* what) {
+    FT_CHECK_CONFIG(value == only,
+                    "parallel.{} = {}: {} not in this build, which trains with data parallelism "
+                    "alone; set it to {}",
+                    name, value, what, only);
+  };
+  layout("tensor", p.tensor, 1, "tensor parallelism is");
+  layout("pipeline", p.pipeline, 1, "pipeline parallelism is");
+  layout("context", p.context, 1, "context parallelism is");
+  layout("virtual_stages", p.virtual_stages, 1, "pipeline stages are");
+  layout("zero", p.zero, 0, "sharing out optimizer, gradients or weights is");
+  FT_CHECK_CONFIG(!p.sequence,
+                  "parallel.sequence: sequence parallelism is not in this build; set it to false");
+  FT_CHECK_CONFIG(!c.checkpoint.async,
+                  "checkpoint.async: saving while training goes on is not in this build; set it to "
+                  "false");
+  FT_CHECK_CONFIG(c.run.device != "cuda" || kBuiltWithCuda,
+                  "run.device: cuda is not in this build; set it to cpu or auto, or use a build "
+                  "with the CUDA backend");
+  FT_CHECK_CONFIG(c.model.linear == "bf16",
+                  "model.linear: {} is not in this build, which has ordinary linears; set it to "
+                  "bf16",
+                  c.model.linear);
+  FT_CHECK_CONFIG(c.optimizer.state == "fp32",
+                  "optimizer.state: moments in {} are not in this build; set it to fp32",
+                  c.optimizer.state);
+}
+
+void check_batches(const Config& c, int ranks) {
+  const auto check = [&](const char* name, int64_t batch) {
     FT_CHECK_CONFIG(batch % ranks == 0,
                     "{} = {} does not divide by {} data-parallel ranks; make it a multiple, or "
                     "start another number of ranks",
                     name, batch, ranks);
   };
-  check_batch("train.global_batch", c.train.global_batch);
-  for (const auto& stage : c.schedule.batch_ramp) check_batch("schedule.batch_ramp", stage[1]);
-  for (const auto* sources : {&c.data.train, &c.data.validation})
-    for (const DataSource& s : *sources)
-      for (const char* suffix : {".bin", ".idx"})
-        FT_CHECK_CONFIG(fs::exists(s.path + suffix),
-                        "{}{}: is missing; make it with falcon-train tokenize --out {}", s.path,
-                        suffix, s.path);
-}
-
-}  // namespace
-
-void check_layout(const ParallelConfig& p) {
-  FT_CHECK_CONFIG(
-      p.tensor == 1 && p.pipeline == 1 && p.context == 1 && p.virtual_stages == 1 && p.zero == 0 &&
-          !p.sequence,
-      "parallel: this build has data parallelism only; set tensor, pipeline, context and "
-      "virtual_stages to 1, zero to 0, sequence to false");
+  check("train.global_batch", c.train.global_batch);
+  for (const auto& stage : c.schedule.batch_ramp) check("schedule.batch_ramp", stage[1]);
 }
 
 void check_values(const Config& c) {
@@ -147,6 +212,7 @@ void check_values(const Config& c) {
                   "train.micro_batch = {} x data.sequence_length = {} tokens are too many for one "
                   "micro-batch (limit 2147483647)",
                   c.train.micro_batch, c.data.sequence_length);
+  check_sizes(c);
 }
 
 void check_for_training(const Config& c, int ranks) {

@@ -5,8 +5,13 @@
 
 namespace ft {
 
-// Both throw ConfigError that names the settings and the mend.
-void check_values(const Config& config);          // of any configuration
-void check_layout(const ParallelConfig& layout);  // refuses what this build does not have
+// Each throws ConfigError that names the settings and the mend.
+void check_values(const Config& config);     // of any configuration: do they fit each other
+void check_supported(const Config& config);  // settings that exist, but are not in this build
+void check_sense(const Config& config);      // values that no training can want
+// Whether `ranks` share out each batch of the run evenly.
+void check_batches(const Config& config, int ranks);
+// Settings that have no effect as the others are: to be told once.
+std::vector<std::string> notes_of(const Config& config);
 
 }  // namespace ft

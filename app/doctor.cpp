@@ -3,6 +3,7 @@
 #include "app/build_info.h"
 #include "app/ceilings.h"
 #include "app/numbers.h"
+#include "core/limits.h"
 #include "core/platform.h"
 
 #include <fcntl.h>
@@ -20,9 +21,10 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Machine, host, processor, isa, cores, cores_online, cpu_limit,
-                                   memory, memory_available, memory_limit, shm, shm_free,
-                                   open_files, locked_memory, core_size, numa_nodes, huge_pages,
-                                   omp_threads, launcher, threads, rank, local_rank, local_size)
+                                   memory, memory_available, memory_limit, address_space, shm,
+                                   shm_free, shm_segment, open_files, locked_memory, core_size,
+                                   numa_nodes, huge_pages, omp_threads, launcher, threads,
+                                   threads_words, rank, local_rank, local_size)
 
 namespace {
 
@@ -109,19 +111,6 @@ Links measure_links(Group& group, double seconds) {
   return links;
 }
 
-// 0-3,8
-std::string ranges(const std::vector<int>& cores) {
-  std::string text;
-  for (size_t i = 0; i < cores.size();) {
-    size_t j = i;
-    while (j + 1 < cores.size() && cores[j + 1] == cores[j] + 1) ++j;
-    text += (i ? "," : "") +
-            (i == j ? std::to_string(cores[i]) : fmt::format("{}-{}", cores[i], cores[j]));
-    i = j + 1;
-  }
-  return text;
-}
-
 std::string limit(int64_t value) { return value < 0 ? "unlimited" : std::to_string(value); }
 std::string gib(int64_t bytes) {
   return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / kGiB);
@@ -131,9 +120,9 @@ std::string machine_text(const Machine& m) {
   std::string text = fmt::format("processor     {}\n", m.processor);
   text += fmt::format("              reports {}\n", m.isa);
   text += fmt::format(
-      "cores         {} online; this process may use {} ({}); a rank takes {} "
-      "thread{}\n",
-      m.cores_online, m.cores.size(), ranges(m.cores), m.threads, m.threads == 1 ? "" : "s");
+      "cores         {} online; this process may use {} ({})\n"
+      "threads       {}\n",
+      m.cores_online, m.cores.size(), core_ranges(m.cores), m.threads_words);
   text += fmt::format("cgroup        CPU {}, memory {}\n",
                       m.cpu_limit > 0 ? fmt::format("{:.2f} cores", m.cpu_limit) : "without limit",
                       m.memory_limit > 0 ? gib(m.memory_limit) : "without limit");
@@ -142,10 +131,15 @@ std::string machine_text(const Machine& m) {
                   gib(m.memory), gib(m.memory_available), m.numa_nodes,
                   m.numa_nodes == 1 ? "" : "s", m.huge_pages.empty() ? "unknown" : m.huge_pages);
   text += fmt::format(
-      "/dev/shm      {}\n",
-      m.shm < 0 ? "not there" : fmt::format("{}, {} free", gib(m.shm), gib(m.shm_free)));
-  return text + fmt::format("limits        open files {}, locked memory {}, core files {}\n",
-                            limit(m.open_files), limit(m.locked_memory), limit(m.core_size));
+      "shared memory /dev/shm {}; System V segments {}\n",
+      m.shm < 0 ? "is not there" : fmt::format("{}, {} free", gib(m.shm), gib(m.shm_free)),
+      m.shm_segment > 0 && m.shm_segment < m.memory ? "up to " + gib(m.shm_segment)
+                                                    : "without limit");
+  return text + fmt::format(
+                    "limits        open files {}, locked memory {}, core files {}, address "
+                    "space {}\n",
+                    limit(m.open_files), limit(m.locked_memory), limit(m.core_size),
+                    m.address_space > 0 ? gib(m.address_space) : "unlimited");
 }
 
 std::string gpu_text() {
@@ -175,7 +169,7 @@ void print(const Report& r) {
   if (r.ranks.size() > 1) {
     for (const Machine& one : r.ranks)
       text += fmt::format("  rank {:<5}  {}, cores {}, {} thread{}\n", one.rank, one.host,
-                          ranges(one.cores), one.threads, one.threads == 1 ? "" : "s");
+                          core_ranges(one.cores), one.threads, one.threads == 1 ? "" : "s");
     text += fmt::format("  all-reduce  {:.1f} us for 8 bytes, {:.2f} GB/s for 16 MiB\n",
                         r.links.latency * 1e6, r.links.bandwidth * 1e-9);
   }

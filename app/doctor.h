@@ -26,11 +26,14 @@ struct Machine {
   int cores_online = 0;
   double cpu_limit = 0;  // cores' worth of time that the cgroup grants; 0: no limit
   int64_t memory = 0, memory_available = 0, memory_limit = 0;  // limit of the cgroup; 0: none
-  int64_t shm = -1, shm_free = -1;                             // /dev/shm; -1: not there
-  int64_t open_files = 0, locked_memory = 0, core_size = 0;    // -1: without limit
+  int64_t address_space = 0;        // of a process (ulimit -v); 0: no limit
+  int64_t shm = -1, shm_free = -1;  // /dev/shm; -1: not there
+  int64_t shm_segment = 0;          // largest System V segment; 0: no limit
+  int64_t open_files = 0, locked_memory = 0, core_size = 0;  // -1: without limit
   int numa_nodes = 1;
   std::string huge_pages, omp_threads, launcher;
-  int threads = 1;  // what training takes
+  int threads = 1;            // what training takes
+  std::string threads_words;  // and where that comes from
   int rank = 0, local_rank = 0, local_size = 1;
 };
 Machine look_at_machine(World& world);

@@ -1,5 +1,6 @@
 #include "app/engine.h"
 
+#include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
 #include "models/falcon_h1/tied_head.h"
@@ -12,10 +13,20 @@ namespace ft {
 
 namespace fs = std::filesystem;
 
-std::unique_ptr<Device> open_device(const RunConfig& run, int local_rank) {
+namespace {
+
+std::unique_ptr<Device> opened(const RunConfig& run, int local_rank, int threads) {
   const bool gpu = run.device == "cuda" || (run.device == "auto" && cuda::available());
-  return gpu ? cuda::open_device(local_rank) : cpu::open_device(run.threads);
+  return gpu ? cuda::open_device(local_rank) : cpu::open_device(threads);
 }
+
+}  // namespace
+
+std::unique_ptr<Device> open_device(const RunConfig& run, World& world) {
+  return opened(run, world.local_rank(), ranks_of(world, run).threads);
+}
+
+std::unique_ptr<Device> open_device(const RunConfig& run) { return opened(run, 0, run.threads); }
 
 Precision precision_of(const TrainConfig& train) {
   const auto dtype = [](const std::string& name) {

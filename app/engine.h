@@ -16,7 +16,10 @@
 
 namespace ft {
 
-std::unique_ptr<Device> open_device(const RunConfig& run, int local_rank);
+// Of this rank, with the threads that are its share of the machine. Collective.
+std::unique_ptr<Device> open_device(const RunConfig& run, World& world);
+// Of a process that works alone.
+std::unique_ptr<Device> open_device(const RunConfig& run);
 Precision precision_of(const TrainConfig& train);
 Recompute recompute_of(const std::string& name);  // "none", "selective", "full"
 

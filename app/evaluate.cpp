@@ -250,7 +250,7 @@ int evaluate(World& world, const EvaluateOptions& o) {
     largest = std::max(largest, batches.back().largest());
   }
 
-  const auto device = open_device(config.run, world.local_rank());
+  const auto device = open_device(config.run, world);
   Engine engine(*device, {.model = config.model,
                           .precision = precision_of(config.train),
                           .plan = {.largest = {largest, T}, .positions = T, .training = false}});

@@ -3,11 +3,9 @@
 #include "app/engine.h"
 #include "app/memory_plan.h"
 #include "app/trainer.h"
-
-#include <unistd.h>
+#include "core/limits.h"
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 
 namespace ft {
@@ -45,20 +43,10 @@ std::vector<Remedy> remedies() {
 
 }  // namespace
 
-int64_t machine_memory() {
-  const int64_t physical = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  int64_t least = physical;
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream file(path);
-    int64_t limit = 0;
-    if (file >> limit && limit > 0) least = std::min(least, limit);  // "max": no limit
-  }
-  return least;
-}
+int64_t machine_memory() { return memory_of_each(read_limits(), 1); }
 
 int64_t planned_memory(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.threads > 0 ? ranks.threads : config.run.threads);
+  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
   Engine engine(*device, engine_options(config, true));
   return sum_of(memory_of_run(config, engine, ranks.count));
 }

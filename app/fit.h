@@ -1,21 +1,15 @@
 // Does a run fit its memory, and what would make it fit: asked of the run in virtual memory.
 #pragma once
 
-#include "app/config.h"
+#include "app/ranks.h"
 
 #include <cstdint>
 #include <string>
 
 namespace ft {
 
-// Bytes this machine has for processes: its memory, or less where a control group limits it.
+// Bytes that one process alone may take here (core/limits.h).
 int64_t machine_memory();
-
-// A run's ranks and the threads of each; 0 threads: what run.threads means in this process.
-struct Ranks {
-  int count = 1;
-  int threads = 0;
-};
 
 // Bytes of a rank, without the process itself, whose size differs from process to process: what
 // follows decides by this alone. Leaves the process with the threads of `ranks`.

@@ -130,7 +130,7 @@ int generate(const GenerateOptions& o) {
   const std::vector<int32_t> ids = prompt_of(o, source, text);
   Printer printer(o, text);
   const auto prompt = static_cast<int64_t>(ids.size()), capacity = prompt + o.tokens;
-  const auto device = open_device(config.run, 0);
+  const auto device = open_device(config.run);
   Engine engine(*device, {.model = config.model,
                           .precision = precision_of(config.train),
                           .plan = {.largest = {1, std::min(prompt, kPiece)},

@@ -20,15 +20,21 @@ void judge_cores(const std::vector<Machine>& node, std::vector<Finding>& finding
   const bool bound = static_cast<int>(m.cores.size()) < m.cores_online;
   int threads = 0;
   for (const Machine& r : node) threads += r.threads;
-  std::map<int, std::vector<int>> on;  // core -> ranks bound to it
+  // Of a bound rank's threads each core bears its part; more than one thread a core is too much.
+  std::map<int, std::vector<int>> on;
+  std::map<int, double> load;
   for (const Machine& r : node)
     if (static_cast<int>(r.cores.size()) < r.cores_online)
-      for (int core : r.cores) on[core].push_back(r.rank);
+      for (int core : r.cores) {
+        on[core].push_back(r.rank);
+        load[core] += r.threads / static_cast<double>(r.cores.size());
+      }
   for (const auto& [core, ranks] : on) {
-    if (ranks.size() < 2) continue;
+    if (ranks.size() < 2 || load[core] < 1.01) continue;
     findings.push_back(
-        {fmt::format("{}: ranks {} and {} are bound to the same core {}", m.host, ranks[0],
-                     ranks[1], core),
+        {fmt::format("{}: ranks {} and {} are bound to the same core {}, with more threads than "
+                     "cores",
+                     m.host, ranks[0], ranks[1], core),
          "start with mpirun --bind-to none, or --map-by slot:PE=CORES with enough cores for each"});
     return;
   }
@@ -79,17 +85,15 @@ void judge_rank(const Machine& m, std::vector<Finding>& findings) {
   if (m.open_files >= 0 && m.open_files < kFewFiles)
     findings.push_back({fmt::format("{}: only {} open files are allowed", m.host, m.open_files),
                         "ulimit -n 65536, before the start"});
-  if (m.omp_threads.empty()) return;
-  const int asked = std::atoi(m.omp_threads.c_str());
-  if (asked <= 0)
+  if (!m.omp_threads.empty() && std::atoi(m.omp_threads.c_str()) <= 0)
     findings.push_back({fmt::format("OMP_NUM_THREADS is \"{}\"", m.omp_threads),
-                        "unset it: run.threads says how many threads a rank takes"});
-  else if (asked != m.threads)
-    findings.push_back(
-        {fmt::format("OMP_NUM_THREADS is {}, but a rank takes {} threads: falcon-train does not "
-                     "read it",
-                     asked, m.threads),
-         fmt::format("unset it, or set run.threads to {}", asked)});
+                        "set it to the threads that a rank is to take, or unset it"});
+  if (m.threads > static_cast<int>(m.cores.size()))
+    findings.push_back({fmt::format("{}: a rank takes {} threads on {} core{}", m.host, m.threads,
+                                    m.cores.size(), m.cores.size() == 1 ? "" : "s"),
+                        fmt::format("set OMP_NUM_THREADS or run.threads to {} at most, or unset "
+                                    "them",
+                                    m.cores.size())});
 }
 
 }  // namespace

@@ -123,9 +123,7 @@ struct CommandLine {
         "scripts/prepare_data.py, which writes the same format");
     TokenizeOptions& o = tokenize_options;
     c->add_option("INPUT", o.inputs, "Files and folders")->required();
-    c->add_option("--out", o.out, "Prefix of the files to write")
-        ->required()
-        ->check(file_name());
+    c->add_option("--out", o.out, "Prefix of the files to write")->required()->check(file_name());
     c->add_option("--tokenizer", o.tokenizer,
                   "tokenizer.json or its folder (byte-level BPE). Default: bytes, one token a byte")
         ->type_name("FILE");

@@ -44,7 +44,10 @@ int64_t batches(const Config& config, int ranks) {
 MemoryLines memory_of_run(const Config& config, Engine& engine, int ranks) {
   MemoryLines lines = engine.memory().ledger();
   WorkspaceNeed workspaces = engine.workspaces();
-  const int64_t measuring = config.log.mfu ? count_sgemm(engine.device(), workspaces) : 0;
+  const int64_t measuring =
+      config.log.mfu
+          ? count_matrix_speed(engine.device(), precision_of(config.train).compute, workspaces)
+          : 0;
   // Taken and given back before the rest is there.
   const int64_t before = measuring - engine.memory().total();
   if (before > 0) lines.emplace_back("speed measurement", before);

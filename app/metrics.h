@@ -13,15 +13,17 @@
 //   weight_decay          weight decay of matrices
 //   seconds               duration of the step; validation and checkpoints are not part of it
 //   tokens_per_second     of all ranks together
-//   mfu                   model FLOPs over what the measured sgemm of all ranks would have done in
-//                         that time, 0 to 1; null where that was not measured
+//   mfu                   model FLOPs over what the matrix product of all ranks, measured in the
+//                         run's precision (app/yardstick.h), would have done in that time, 0 to 1;
+//                         null where that was not measured
 //   memory_planned_bytes  a rank's planned memory
 //   memory_peak_bytes     largest resident memory of any rank so far
 //   skipped               true: the guard left the step out, no weight was changed
 //   dt_max                largest dt of the Mamba-2 mixers over the step's tokens, heads and layers
 //                         (after softplus and limits); null without such mixers
 //   sources               by name of the sources that this step drew from: loss (null where it gave
-//                         no label), tokens taken in this step, epoch reached
+//                         no label), tokens taken in this step, epoch reached (tokens taken so far
+//                         over the tokens of the source)
 // and every log.norms_every steps, taken before the step's update,
 //   gradient_norms        by class of parameters (core/param_class.h), before clipping
 //   weight_norms          by class of parameters

@@ -1,11 +1,15 @@
 // plan: the run, counted without being run.
 #include "app/commands.h"
+#include "app/config_check.h"
 #include "app/fit.h"
 #include "app/memory_plan.h"
 #include "app/plan_text.h"
 #include "app/recipe.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "core/path.h"
+#include "data/set_info.h"
+#include "data/sources.h"
 #include "models/falcon_h1/multipliers.h"
 
 #include <algorithm>
@@ -56,32 +60,35 @@ std::string flops_text(const Config& config, Engine& engine) {
   const Extent extent{config.train.micro_batch, config.data.sequence_length};
   const double tokens = static_cast<double>(extent.tokens());
   const Tally forward = engine.count(false);
-  const double one = forward.flops / tokens, executed = engine.count(true).flops / tokens;
-  std::map<std::string, double> kinds;
-  for (const auto& [op, flops] : forward.flops_by_op)
-    kinds[op == "gemm"        ? "matrix products"
-          : op == "attention" ? "attention"
-          : op == "ssd"       ? "state-space scan"
-          : op == "conv1d"    ? "convolution"
-                              : "other"] += flops / tokens;
+  const double one = forward.model_flops / tokens, executed = engine.count(true).flops / tokens;
   std::string parts;
-  for (const char* kind :
-       {"matrix products", "attention", "state-space scan", "convolution", "other"})
-    if (kinds[kind] > 0)
-      parts += fmt::format("{}{} {:.4g}", parts.empty() ? "" : ", ", kind, kinds[kind]);
+  double others = 0;
+  for (const auto& [op, flops] : forward.flops_by_op) others += flops / tokens;
+  for (const auto& [op, words] : {std::pair{"gemm", "matrix products"},
+                                  {"attention", "attention"},
+                                  {"ssd", "state-space scan"}}) {
+    const auto found = forward.flops_by_op.find(op);
+    if (found == forward.flops_by_op.end()) continue;
+    parts += fmt::format("{}{} {:.4g}", parts.empty() ? "" : ", ", words, found->second / tokens);
+    others -= found->second / tokens;
+  }
   return fmt::format(
-      "FLOPs per token: forward {:.4g}, model (3 x forward) {:.4g}, executed {:.4g}\n  forward: {}",
-      one, 3 * one, executed, parts);
+      "FLOPs per token: forward {:.4g}, model (3 x forward) {:.4g}, executed {:.4g}\n  forward: {}; "
+      "not counted: {:.4g} of convolution, norms, gates and others",
+      one, 3 * one, executed, parts, others);
 }
 
-std::string layout_text(const Config& config, int ranks) {
-  const int64_t batch = config.train.global_batch, micro = config.train.micro_batch;
-  return fmt::format(
-      "layout: {} rank{}, data parallel {}; global batch {} = {} x micro-batch {} x {} "
-      "accumulated; sequence {}; recompute {}",
-      ranks, ranks == 1 ? "" : "s", ranks, batch, ranks, micro,
-      (batch + ranks * micro - 1) / (ranks * micro), config.data.sequence_length,
-      config.train.recompute);
+std::string layout_text(const Config& config, const Ranks& ranks) {
+  const int64_t micro = config.train.micro_batch;
+  std::string text = fmt::format("layout: {} rank{}, data parallel {}; sequence {}; recompute {}\n",
+                                 ranks.count, ranks.count == 1 ? "" : "s", ranks.count,
+                                 config.data.sequence_length, config.train.recompute);
+  if (config.schedule.batch_ramp.empty())
+    return text + "batch: " + batch_text(config.train.global_batch, micro, ranks.count);
+  text += "batch:";
+  for (const auto& [tokens, batch] : config.schedule.batch_ramp)
+    text += fmt::format("\n  from {} tokens on: {}", tokens, batch_text(batch, micro, ranks.count));
+  return text;
 }
 
 std::string memory_text(const MemoryLines& lines) {
@@ -96,22 +103,35 @@ std::string memory_text(const MemoryLines& lines) {
 
 }  // namespace
 
-std::string start_text(const Config& config, Engine& engine, int ranks) {
+std::string batch_text(int64_t batch, int64_t micro, int64_t ranks) {
+  const int64_t each = batch / ranks, whole = each / micro, rest = each % micro;
+  std::string of_rank;
+  if (whole > 0) of_rank = fmt::format("{} x micro-batch {}", whole, micro);
+  if (rest > 0) of_rank += fmt::format("{}1 x {}", whole > 0 ? " + " : "", rest);
+  if (whole > 0 && rest > 0) of_rank = "(" + of_rank + ")";
+  return fmt::format("{} sequence{} a step = {} rank{} x {}{}", batch, batch == 1 ? "" : "s", ranks,
+                     ranks == 1 ? "" : "s", of_rank,
+                     whole > 0 ? "" : fmt::format(" (train.micro_batch {} allows more)", micro));
+}
+
+std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
+  const int ranks = all.count;
   const double gradients = 4.0 * static_cast<double>(engine.store().parameters());
   return parameters_text(config, engine) + "\n" + flops_text(config, engine) + "\n" +
-         layout_text(config, ranks) + "\n" +
+         layout_text(config, all) + "\n" +
+         (all.words.empty() ? "" : "threads: " + all.words + "\n") +
          fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
                      ranks > 1 ? 2 * gradients * (ranks - 1) / ranks / 1048576 : 0.0) +
          memory_text(memory_of_rank(config, engine, ranks));
 }
 
 std::string plan_text(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.threads > 0 ? ranks.threads : config.run.threads);
+  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
   Engine engine(*device, engine_options(config, true));
   with_place(config.source, [&] {
     engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
-  return start_text(config, engine, ranks.count) + "\n" + classes_text(engine.store());
+  return start_text(config, engine, ranks) + "\n" + classes_text(engine.store());
 }
 
 namespace {
@@ -124,26 +144,50 @@ int plan_multipliers(const PlanOptions& options) {
   return 0;
 }
 
+// The sets that are named and here, as train would find and refuse them; the others are left for the
+// machine that trains.
+void check_data(const Config& config) {
+  DataConfig here = config.data;
+  here.train.clear(), here.validation.clear();
+  const auto add = [](const DataSource& source, std::vector<DataSource>& to) {
+    if (exists(source.path + ".idx")) to.push_back(source);
+    else log_info("note: {}.idx is not here; train would ask for it", source.path);
+  };
+  for (const DataSource& source : config.data.train) try {
+      for (const DataSource& one : expand_sources({source}, config.data.validation))
+        add(one, here.train);
+    } catch (const ConfigError& error) {
+      log_info("note: {}", error.what());
+    }
+  for (const DataSource& source : config.data.validation) add(source, here.validation);
+  if (here.train.empty() && here.validation.empty()) return;
+  check_sets(here, config.model.vocab_size, config.validate.sequences);
+}
+
+// The checks of train, with the same words, as far as they can be made without its machine.
+void check_as_train(const Config& config, int ranks) {
+  FT_CHECK_CONFIG(config.data.sequence_length > 0,
+                  "data.sequence_length must be given to plan a run");
+  check_batches(config, ranks);
+  check_data(config);
+}
+
+int64_t bytes_of(double gib) {
+  constexpr double kMost = 1e9;  // GiB; more is no memory
+  return static_cast<int64_t>(std::min(gib, kMost) * kGiB);
+}
+
 }  // namespace
 
 int plan(const PlanOptions& options) {
   if (options.multipliers) return plan_multipliers(options);
   const Config read = load_config(options.config, options.sets);
-  const int layout = read.parallel.tensor * read.parallel.pipeline * read.parallel.context;
-  FT_CHECK_CONFIG(
-      layout == 1,
-      "parallel: tensor {} x pipeline {} x context {}: this build trains with data parallelism "
-      "only; set them to 1",
-      read.parallel.tensor, read.parallel.pipeline, read.parallel.context);
-  FT_CHECK_CONFIG(read.data.sequence_length > 0,
-                  "data.sequence_length must be given to plan a run");
+  const int world = std::max(1, options.world);
+  with_place(read.source, [&] { check_as_train(read, world); });
   FT_CHECK_CONFIG(!options.schedule || read.train.tokens > 0,
                   "train.tokens must be given to show the schedule of a run");
-  // Whoever started this process, the ranks are those of --world, on this machine.
-  const int world = std::max(1, options.world);
-  const Ranks ranks{.count = world, .threads = cpu::threads_of_rank(read.run.threads, world)};
-  const int64_t memory =
-      options.memory > 0 ? static_cast<int64_t>(options.memory * kGiB) : machine_memory() / world;
+  const Ranks ranks = planned_ranks(read.run, world);
+  const int64_t memory = options.memory > 0 ? bytes_of(options.memory) : ranks.memory;
   const Config config = resolve(read, memory, ranks);
   for (const std::string& note : config.notes) log_info("note: {}", note);
   log_info("{}", plan_text(config, ranks));

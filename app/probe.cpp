@@ -166,7 +166,7 @@ int probe(World& world, const ProbeOptions& options) {
       Mesh::build(world, config.parallel.tensor, config.parallel.pipeline, config.parallel.context);
   Group& data = *mesh.data;
   const Rows rows = read_rows(options.tokens, config.model.vocab_size);
-  const auto device = open_device(config.run, world.local_rank());
+  const auto device = open_device(config.run, world);
   check_output(options, rows, config.model, device->memory_total());
   Engine engine(*device, {.model = config.model,
                           .precision = precision_of(config.train),

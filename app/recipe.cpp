@@ -3,6 +3,7 @@
 #include "core/param_class.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <tuple>
@@ -65,6 +66,24 @@ Recipe recipe_of(const Config& c) {
   r.sequence_length = c.data.sequence_length;
   r.total = c.train.tokens;
   return r;
+}
+
+std::string lr_change(const Config& saved, const Config& now, int64_t tokens) {
+  const auto next = [&](const Config& c) {
+    return c.optimizer.lr * recipe_step(recipe_of(c), tokens).lr_factor;
+  };
+  const double before = next(saved), after = next(now);
+  if (std::abs(after - before) <= 1e-6 * std::max(before, after)) return "";
+  std::string text = fmt::format(
+      "the learning rate goes on with {:.4g}, where the settings of the checkpoint give {:.4g}",
+      after, before);
+  const bool finished = tokens >= saved.train.tokens && now.train.tokens > saved.train.tokens;
+  if (finished && after > 1.5 * before)
+    text += fmt::format(
+        ": train.tokens was {}, where its decay had ended, and is {} now. To train on without that "
+        "leap, start from an earlier checkpoint, or set a schedule that begins at the low rate",
+        saved.train.tokens, now.train.tokens);
+  return text;
 }
 
 std::vector<PieceGroup> piece_groups(const OptimizerConfig& o) {

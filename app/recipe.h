@@ -11,6 +11,9 @@
 namespace ft {
 
 Recipe recipe_of(const Config& config);
+// For a run that goes on after `tokens` tokens under other settings than it was saved with: what its
+// next step does to the learning rate that the saved settings would not; empty: the same.
+std::string lr_change(const Config& saved, const Config& now, int64_t tokens);
 std::vector<PieceGroup> piece_groups(const OptimizerConfig& optimizer);
 
 // A table of the run: tokens, step, learning rate, weight decay and batch at about `rows` places,

@@ -92,7 +92,7 @@ class Page {
                           step_chart("dt_max", "Largest dt", "of Mamba-2, after softplus")});
     if (single_) class_sections(), source_section();
     section("Speed and memory", {step_chart("tokens_per_second", "Throughput", "tokens/s"),
-                                 step_chart("mfu", "MFU", "% of the measured sgemm", 100),
+                                 step_chart("mfu", "MFU", "% of the measured matrix product", 100),
                                  step_chart("seconds", "Step time", "s"), memory_chart()});
     if (single_) configuration(runs_[0]);
     else each_run();

@@ -7,6 +7,7 @@
 //   events.jsonl     one object for what happened: below
 //   tensorboard/     the metrics as event files: app/tensorboard.h
 //   log.txt          the lines of the terminal, with their time; a resumed run appends
+//   yardstick.json   the matrix speed that MFU is measured with: app/yardstick.h
 //   checkpoints/
 //
 // events.jsonl only grows. Each line is a strict JSON object {"time" (UTC), "event", "step", ...};

@@ -2,6 +2,7 @@
 
 #include "app/config.h"
 #include "core/check.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "parallel/checkpoint.h"

@@ -251,7 +251,7 @@ int score(World& world, const EvaluateOptions& o) {
   const int64_t capacity = std::max(longest, std::min(total, kTokensAtOnce));
   const auto rows = rows_of(requests, capacity);
 
-  const auto device = open_device(config.run, world.local_rank());
+  const auto device = open_device(config.run, world);
   Engine engine(*device,
                 {.model = config.model,
                  .precision = precision_of(config.train),

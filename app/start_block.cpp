@@ -60,13 +60,12 @@ std::string grouped(int64_t number) {
   return text;
 }
 
-std::string run_text(const Config& config, int64_t tokens_seen, int threads) {
+std::string run_text(const Config& config, int64_t tokens_seen) {
   const Recipe recipe = recipe_of(config);
   const int64_t steps = steps_left(recipe, tokens_seen);
   const int64_t tokens = std::max<int64_t>(config.train.tokens - tokens_seen, 0);
   std::string text = fmt::format("run: {} steps to come, {}, {} in all", grouped(steps),
                                  batch_text(recipe), grouped(tokens));
-  if (threads > 0) text += fmt::format("; {} thread{} a rank", threads, threads == 1 ? "" : "s");
   text += "\n  epochs to come: " + epochs_text(config, static_cast<double>(tokens));
   text += "\n  validation: " + validation_text(config);
   text += config.checkpoint.every > 0

@@ -9,8 +9,8 @@
 namespace ft {
 
 // Steps, tokens a step, epochs of each source to come, validation sets, saves. Sources are looked
-// at (their .idx alone) where they are there. threads: of a rank; 0: not said.
-std::string run_text(const Config& config, int64_t tokens_seen = 0, int threads = 0);
+// at (their .idx alone) where they are there.
+std::string run_text(const Config& config, int64_t tokens_seen = 0);
 
 // "this run will take 18h20m: ..." from the measured seconds of a step.
 std::string time_text(int64_t steps_left, double seconds_a_step);

@@ -5,7 +5,6 @@
 #include "app/start_block.h"
 #include "core/log.h"
 
-#include <cmath>
 #include <set>
 #include <string>
 
@@ -56,20 +55,16 @@ void record_start(RunFolder& folder, const Config& config, Trainer& trainer, con
                   const StartFigures& figures) {
   Engine& engine = trainer.engine();
   log_info("{}", start_text(config, engine, figures.ranks));
-  log_info("{}", run_text(config, trainer.tokens_done(), figures.threads));
-  if (!std::isnan(figures.sgemm))
-    log_info(
-        "MFU = model FLOPs / measured sgemm of this run ({:.1f} GFLOP/s, all ranks at once); "
-        "causal attention counted once, recomputation not counted",
-        figures.sgemm * 1e-9);
+  log_info("{}", run_text(config, trainer.tokens_done()));
+  if (const std::string words = figures.yardstick.words(); !words.empty()) log_info("{}", words);
   log_info("{}", trainer.loader().description());
   const int64_t step = trainer.steps_done();
   RunFacts facts{.texts = trainer.facts(),
-                 .numbers = {{"ranks", figures.ranks},
-                             {"threads", figures.threads},
+                 .numbers = {{"ranks", figures.ranks.count},
+                             {"threads", figures.ranks.planned()},
                              {"parameters", static_cast<double>(engine.store().parameters())},
                              {"model_flops_per_token", figures.flops_per_token},
-                             {"sgemm_flops", figures.sgemm},
+                             {"sgemm_flops", figures.yardstick.flops},
                              {"steps", static_cast<double>(trainer.steps_total())}}};
   for (const char* number : {"ranks", "threads"}) facts.texts.erase(number);
   facts.texts["pattern"] = engine.model().pattern();

@@ -4,13 +4,14 @@
 #include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/trainer.h"
+#include "app/yardstick.h"
 
 namespace ft {
 
 struct StartFigures {
-  double sgemm = kUnknown;  // FLOP/s of all ranks, the yardstick of MFU
+  const Ranks& ranks;
+  const Yardstick& yardstick;
   double flops_per_token = 0;
-  int ranks = 1, threads = 1;  // threads: of a rank
 };
 
 // Rank 0, once log and folder are open.

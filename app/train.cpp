@@ -1,5 +1,4 @@
 // train: the loop, on one page.
-#include "app/ceilings.h"
 #include "app/commands.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
@@ -12,6 +11,7 @@
 #include "app/start_record.h"
 #include "app/trainer.h"
 #include "app/validator.h"
+#include "app/yardstick.h"
 #include "core/log.h"
 #include "data/set_info.h"
 #include "data/sources.h"
@@ -33,24 +33,30 @@ std::string folder_of(const Config& config) { return config.run.directory + "/" 
 
 class Loop {
  public:
-  // sgemm: FLOP/s of all ranks, the yardstick of MFU; threads: of a rank.
-  Loop(World& world, const Config& config, const std::string& resume, RunStart& start, double sgemm,
-       int threads)
-      : world_(world), config_(config), resume_(resume), path_(folder_of(config)), sgemm_(sgemm) {
+  // ranks, yardstick: its threads and the yardstick of MFU.
+  Loop(World& world, const Config& config, const std::string& resume, RunStart& start,
+       const Ranks& ranks, const Yardstick& yardstick)
+      : world_(world),
+        config_(config),
+        resume_(resume),
+        path_(folder_of(config)),
+        ranks_(ranks),
+        yardstick_(yardstick) {
     together(world.all(), [&] {
-      trainer_.emplace(world, config_, threads, [this](auto& event, int64_t step, auto& facts) {
-        if (folder_) folder_->event(event, step, facts);
-      });
+      trainer_.emplace(world, config_, ranks.planned(),
+                       [this](auto& event, int64_t step, auto& facts) {
+                         if (folder_) folder_->event(event, step, facts);
+                       });
       trainer_->start(start.checkpoint());
     });
     validator_.emplace(world, config_, *trainer_);
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
-        3 * trainer_->engine().count(false).flops / static_cast<double>(extent.tokens());
+        3 * trainer_->engine().count(false).model_flops / static_cast<double>(extent.tokens());
     // All that can be refused has been looked at.
     start.make_room(world);
     together(world.all(), [&] {
-      if (chief()) open_folder(start, threads);
+      if (chief()) open_folder(start);
     });
     log_words_to(path_ + "/log.txt");
     record_failures_in(path_, world.all().rank());
@@ -127,15 +133,13 @@ class Loop {
     return kSavedOnSignal;
   }
 
-  void open_folder(const RunStart& start, int threads) {
+  void open_folder(const RunStart& start) {
     folder_.emplace(path_, config_text(config_), trainer_->steps_done(), config_.log.tensorboard);
     keep_run_text(path_, config_);
     log_open(path_ + "/log.txt", true);
     record_start(*folder_, config_, *trainer_, start,
-                 {.sgemm = sgemm_,
-                  .flops_per_token = flops_per_token_,
-                  .ranks = world_.all().size(),
-                  .threads = threads});
+                 {.ranks = ranks_, .yardstick = yardstick_, .flops_per_token = flops_per_token_});
+    keep(yardstick_, path_);
   }
 
   void end(const char* event, const std::map<std::string, std::string>& texts) {
@@ -147,7 +151,7 @@ class Loop {
 
   void report(StepRecord& r) {
     failure_step(r.step);
-    r.mfu = flops_per_token_ * r.tokens_per_second / sgemm_;
+    r.mfu = flops_per_token_ * r.tokens_per_second / yardstick_.flops;
     pace_.add(r);
     r.eta = pace_.recent_seconds() * static_cast<double>(r.steps - r.step);
     if (!chief()) return;
@@ -164,7 +168,8 @@ class Loop {
   std::string resume_, path_;
   std::optional<RunFolder> folder_;  // of rank 0
   std::optional<Trainer> trainer_;
-  double sgemm_;
+  Ranks ranks_;
+  Yardstick yardstick_;
   std::optional<Validator> validator_;
   std::optional<Saver> saver_;
   Pace pace_;
@@ -204,13 +209,9 @@ int train(World& world, const TrainOptions& options) {
     }
   });
   world.set_timeout(config.run.timeout);
-  // The smallest share of any rank, so that all decide alike.
-  const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
-  const int threads = cpu::threads_of_rank(config.run.threads);
-  const Ranks ranks{.count = world.all().size(),
-                    .threads = static_cast<int>(all_max(world.all(), int64_t{threads}))};
-  config = resolve(config, memory, ranks);
-  const std::string problem = fit_problem(config, memory, ranks);
+  const Ranks ranks = ranks_of(world, config.run);
+  config = resolve(config, ranks.memory, ranks);
+  const std::string problem = fit_problem(config, ranks.memory, ranks);
   FT_CHECK_CONFIG(problem.empty(), "{}", problem);
   if (options.dry_run) {
     if (world.all().rank() == 0) log_info("{}", plan_text(config, ranks));
@@ -220,10 +221,9 @@ int train(World& world, const TrainOptions& options) {
     if (world.all().rank() == 0) log_info("note: {}", note);
   RunStart start(world, folder_of(config), options.resume);
   // Before the run takes its memory: what the measurement takes is given back.
-  const double sgemm = config.log.mfu
-                           ? sgemm_speed(*open_device(config.run, world.local_rank()), world.all())
-                           : kUnknown;
-  Loop loop(world, config, options.resume, start, sgemm, ranks.threads);
+  const Yardstick yardstick =
+      yardstick_of(world, config, ranks, folder_of(config), start.checkpoint().has_value());
+  Loop loop(world, config, options.resume, start, ranks, yardstick);
   return loop.run();
 }
 

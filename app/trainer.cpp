@@ -28,7 +28,7 @@ Trainer::Trainer(World& world, const Config& config, int threads, Guard::Tell te
       config_(config),
       mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline,
                         config.parallel.context)),
-      device_(open_device(config.run, world.local_rank())),
+      device_(open_device(config.run, world)),
       engine_(*device_, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
@@ -56,6 +56,9 @@ void Trainer::start(const std::optional<std::string>& path) {
     tokens_ = checkpoint.number("tokens");
     updates_ = checkpoint.number("updates");
     steps_ = step_ + steps_left(recipe_, tokens_);
+    const Config then = parse_config(checkpoint.text("config"), *path);
+    const std::string change = lr_change(then, config_, tokens_);
+    if (world_.all().rank() == 0 && !change.empty()) log_warn("{}", change);
     try {
       if (state.contains("guard")) guard_.restore(state.at("guard"));
       loader_.restore(checkpoint.text("data"));

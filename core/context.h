@@ -32,10 +32,11 @@ class Observer {
 // What a counting pass adds up.
 struct Tally {
   int64_t ops = 0;
-  double flops = 0;
+  double flops = 0;        // of all ops, as executed
   double bytes = 0;
   // Of a counting pass only:
-  std::map<std::string, double> flops_by_op;
+  double model_flops = 0;  // of the ops that make up a model's, without padding
+  std::map<std::string, double> flops_by_op;  // model_flops where an op has them, else flops
   WorkspaceNeed workspaces;
 };
 
@@ -110,7 +111,12 @@ class Ctx {
   }
   template <class Op>
   void count(const Op& op) {
-    tally.flops_by_op[Op::kName] += op.flops();
+    if constexpr (requires { op.model_flops(); }) {
+      tally.model_flops += op.model_flops();
+      tally.flops_by_op[Op::kName] += op.model_flops();
+    } else {
+      tally.flops_by_op[Op::kName] += op.flops();
+    }
     if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
   }
   template <class Op>

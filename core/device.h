@@ -26,7 +26,7 @@ class Device {
   virtual void release(void* memory) = 0;
   virtual void copy(void* to, const void* from, size_t bytes, Stream stream) = 0;  // any direction
   virtual void synchronize(Stream stream) = 0;          // returns when the stream's work is done
-  virtual int64_t memory_total() const = 0;             // bytes on the device
+  virtual int64_t memory_total() const = 0;             // bytes that a process may use there
   int64_t allocations() const { return allocations_; }  // calls of allocate() so far
 
  protected:
@@ -34,10 +34,8 @@ class Device {
 };
 
 namespace cpu {
-// threads 0 = all cores this process may use, divided by the ranks of the node.
+// threads 0: what core/limits.h finds for each of the ranks that a launcher put on this machine.
 std::unique_ptr<Device> open_device(int threads);
-// What `threads` means to a rank of a node with so many (0: as the launcher says).
-int threads_of_rank(int threads, int node_ranks = 0);
 std::string matrix_library();  // name and version of what computes matrix products
 }  // namespace cpu
 namespace cuda {

@@ -27,7 +27,9 @@
 namespace ft::ops {
 
 // Every op has: kName; args(f), which calls f(name, argument) for each present argument; flops().
-// One that reads or writes part of an argument also has touched(), the bytes that move.
+// One that reads or writes part of an argument also has touched(), the bytes that move. Those that
+// make up a model's FLOPs by the usual convention (matrix products, attention, the scan) also have
+// model_flops(): without what only alignment adds.
 
 #define FT_OP(name)                          \
   static constexpr const char* kName = name; \
@@ -50,11 +52,13 @@ struct Gemm {
   float alpha = 1;
   std::optional<In> residual = std::nullopt;
   Grad grad = Grad::Overwrite;
+  double share = 1;  // of the product that is more than padding
   FT_OP("gemm") {
     f("y", y), f("a", a), f("b", b);
     FT_OPTIONAL(residual);
   }
   double flops() const { return 2.0 * y.rows() * y.cols() * (trans_a ? a.rows() : a.cols()); }
+  double model_flops() const { return share * flops(); }
 };
 
 // y[t, :] += scale * bias
@@ -236,6 +240,14 @@ struct Conv1dGrad {
 //   S_t = exp(dt A) S_{t-1} + dt x_t B_t^T,  where S_{t-1} = 0 at a document's first token
 //   y_t = S_t C_t + D x_t
 // Head h reads group h / (H / G). Any length, any chunk.
+
+// Tokens of the chunk that a token is in, on average over a sequence: its last one may be shorter.
+inline double mean_chunk(int64_t length, int64_t chunk) {
+  const auto whole = static_cast<double>(length - length % chunk);
+  const auto rest = static_cast<double>(length % chunk);
+  return (whole * static_cast<double>(chunk) + rest * rest) / static_cast<double>(length);
+}
+
 struct Ssd {
   Out y;  // [T, H * P]
   // [B * chunks, H * P * N] f32: the state entering each chunk; chunks = ceil(T / B / chunk)
@@ -266,9 +278,11 @@ struct Ssd {
   int64_t heads() const { return a_log.size(); }
   double flops() const {  // causal half of the chunk x chunk work
     const double head_dim = static_cast<double>(x.cols()) / heads();
-    return x.rows() * (static_cast<double>(chunk) * state * groups +
-                       heads() * (chunk * head_dim + 4.0 * head_dim * state));
+    const double inside = mean_chunk(x.rows() / sequences, chunk);
+    return x.rows() * (inside * state * groups +
+                       heads() * (inside * head_dim + 4.0 * head_dim * state));
   }
+  double model_flops() const { return flops(); }
 };
 struct SsdGrad {
   Out dx;        // [T, H * P]
@@ -308,8 +322,9 @@ struct SsdGrad {
   int64_t heads() const { return a_log.size(); }
   double flops() const {
     const double head_dim = static_cast<double>(x.cols()) / heads();
-    return x.rows() * (3.0 * chunk * state * groups +
-                       heads() * (2.0 * chunk * head_dim + 8.0 * head_dim * state));
+    const double inside = mean_chunk(x.rows() / sequences, chunk);
+    return x.rows() * (3.0 * inside * state * groups +
+                       heads() * (2.0 * inside * head_dim + 8.0 * head_dim * state));
   }
 };
 
@@ -367,6 +382,7 @@ struct Attention {
   double flops() const {
     return 2.0 * (k.rows() / sequences) * q.size();
   }  // causal half of 4 T Tk C
+  double model_flops() const { return flops(); }
 };
 struct AttentionGrad {
   Out dq;
@@ -458,7 +474,7 @@ struct CrossEntropy {
     f("loss", loss), f("z", z), f("logits", logits), f("labels", labels);
     FT_OPTIONAL(inv_count);
   }
-  double flops() const { return 6.0 * logits.size(); }
+  double flops() const { return 6.0 * logits.rows() * vocab; }
 };
 
 // ---- reductions and optimizer -----------------------------------------------------------------

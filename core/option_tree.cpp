@@ -17,8 +17,14 @@ namespace {
 using Impl = OptionNode::Impl;
 constexpr uintmax_t kMaxFile = 16 << 20;
 
+// Where a relative path was looked for.
+std::string looked_for(const std::string& path) {
+  if (fs::path(path).is_absolute()) return "";
+  return " (looked for " + fs::absolute(path).lexically_normal().string() + ")";
+}
+
 Impl::Ptr read_file(const std::string& path, bool json) {
-  FT_CHECK_CONFIG(exists(path), "{}: no such file", path);
+  FT_CHECK_CONFIG(exists(path), "{}: no such file{}", path, looked_for(path));
   FT_CHECK_CONFIG(!is_folder(path), "{}: is a folder; a YAML file is expected", path);
   std::error_code error;
   const uintmax_t bytes = fs::file_size(path, error);
@@ -57,7 +63,7 @@ Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
   if (!is_file(target))
     option_error(place, fmt::format("extends: {} does not exist (relative paths start from the "
                                     "folder of this file)",
-                                    target));
+                                    fs::absolute(target).lexically_normal().string()));
   open.push_back(canonical(path));
   if (std::count(open.begin(), open.end(), canonical(target)))
     option_error(place, fmt::format("extends: {} is extended in a circle", target));

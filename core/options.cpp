@@ -190,6 +190,13 @@ std::string number_text(double value) {
   return std::string(buffer, end);
 }
 
+std::string yaml_number(double value) {
+  std::string text = number_text(value);
+  const size_t power = text.find('e');
+  if (power != std::string::npos && text.find('.') == std::string::npos) text.insert(power, ".0");
+  return text;
+}
+
 std::string OptionWriter::flow() const {
   std::string out = "{", line;
   for (const char c : text_) {

@@ -86,6 +86,8 @@ void with_place(const OptionNode& root, const std::function<void()>& check);
 std::optional<double> plain_number(const std::string& text);
 std::optional<int64_t> whole_number(const std::string& text);
 std::string number_text(double value);  // shortest text that reads back the same; .inf for infinity
+// The same as every YAML reader takes it for a number: YAML 1.1 (PyYAML) wants 1.0e-05, not 1e-05.
+std::string yaml_number(double value);
 
 template <class T>
 struct is_vector : std::false_type {};
@@ -230,7 +232,7 @@ class OptionWriter {
     } else if constexpr (std::is_integral_v<T>) {
       return fmt::format(" {}", value);
     } else if constexpr (std::is_floating_point_v<T>) {
-      return " " + number_text(value);
+      return " " + yaml_number(value);
     } else {
       OptionWriter inner(0);
       describe(inner, value);

@@ -1,13 +1,12 @@
 #include "core/device.h"
 
+#include "core/limits.h"
 #include "cpu/common.h"
 #include "cpu/pair_panel.h"
 
 #include <immintrin.h>
 #include <omp.h>
-#include <sched.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -40,12 +39,6 @@ struct Buffer {
     g_workspaces -= static_cast<int64_t>(std::exchange(bytes, 0));
   }
 };
-
-int launched_on_node() {
-  const char* ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-  if (!ranks) ranks = std::getenv("SLURM_NTASKS_PER_NODE");
-  return ranks ? std::max(1, std::atoi(ranks)) : 1;
-}
 
 // Numbers below the smallest normal one count as zero on every thread (later ones inherit it):
 // Intel's processors need some hundred cycles for each operation that meets one, and the decays of
@@ -89,9 +82,10 @@ class CpuDevice : public Device {
     std::memcpy(to, from, bytes);
   }
   void synchronize(Stream) override {}
-  int64_t memory_total() const override {
-    return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  }
+  int64_t memory_total() const override { return memory_; }
+
+ private:
+  int64_t memory_ = memory_of_each(read_limits(), 1);
 };
 
 }  // namespace
@@ -114,22 +108,11 @@ void* workspace(int slot, size_t bytes) {
 int64_t workspace_growths() { return g_growths; }
 int64_t workspace_bytes() { return g_workspaces; }
 
-int threads_of_rank(int threads, int node_ranks) {
-  if (threads > 0) return threads;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  const int all = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  if (node_ranks > 0) return std::max(1, all / node_ranks);
-  // A launcher that bound us to some cores has already shared them out.
-  return std::max(1, cores < all ? cores : cores / launched_on_node());
-}
-
 std::unique_ptr<Device> open_device(int threads) {
   FT_CHECK_CONFIG(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
                   "this processor has no AVX2; falcon-train's CPU backend needs AVX2 and FMA");
   omp_set_dynamic(0);
-  omp_set_num_threads(threads_of_rank(threads));
+  omp_set_num_threads(threads > 0 ? threads : choose_threads(0, 0).count);
   flush_denormals();
   return std::make_unique<CpuDevice>();
 }

@@ -205,10 +205,11 @@ SourceChanges Loader::restore(const DataState& state) {
                        [set = &s->set] { return set->sparse_identity(); }});
   SourceChanges changes = match_sources(p, present);
   for (const auto& s : i.sources) {
-    const SourcePosition& source = p.sources.at(s->config.name);
+    SourcePosition& source = p.sources.at(s->config.name);
     FT_CHECK_CONFIG(source.cursor.document < s->set.documents(),
                     "the checkpoint's data state is damaged: source '{}' has no document {}",
                     s->config.name, source.cursor.document);
+    if (source.cursor.tokens < 0) source.cursor.tokens = s->order.tokens_before(source.cursor);
   }
   enter_blend(p, i.present);
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);

@@ -32,7 +32,7 @@ struct StepBatches {
   std::vector<Batch> micro;                   // in order
   int64_t tokens = 0;                         // tokens consumed by all ranks in this step
   std::map<std::string, int64_t> per_source;  // of all ranks: tokens of each source that gave any
-  std::map<std::string, double> epochs;       // after this step, of the same sources
+  std::map<std::string, double> epochs;       // by tokens, after this step, of the same sources
 };
 
 // Where the data stream stands; text that checkpoints keep (JSON): cursors, history of blends,

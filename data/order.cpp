@@ -40,7 +40,7 @@ int64_t SourceOrder::document_at(const Cursor& c) const {
 
 void SourceOrder::next_document(Cursor& c) const {
   c.offset = 0;
-  if (++c.document == set_->documents()) c.document = 0, ++c.epoch;
+  if (++c.document == set_->documents()) c.document = 0, c.tokens = 0, ++c.epoch;
 }
 
 std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
@@ -52,9 +52,9 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
     const int64_t n = std::min(left, size - c.offset);
     if (n > 0) {
       spans.push_back({document, c.offset, n, c.offset + n == size});
-      left -= n, c.offset += n, empty = 0;
+      left -= n, c.offset += n, c.tokens += n, empty = 0;
       // The sample's last token is a label only: the next sample begins with it.
-      if (left == 0) cursor = {c.epoch, c.document, c.offset - 1};
+      if (left == 0) cursor = {c.epoch, c.document, c.offset - 1, c.tokens - 1};
     } else {
       // Two epochs meet in a sample, and each may have its empty documents on that side.
       FT_CHECK(++empty <= 2 * set_->documents(), "{}: all documents are empty", set_->prefix());
@@ -65,11 +65,15 @@ std::vector<Span> SourceOrder::take(Cursor& cursor, int64_t length) const {
 }
 
 double SourceOrder::epochs(const Cursor& c) const {
-  const auto size =
-      static_cast<double>(std::max<int64_t>(1, set_->document_length(document_at(c))));
-  return static_cast<double>(c.epoch) +
-         (static_cast<double>(c.document) + static_cast<double>(c.offset) / size) /
-             static_cast<double>(set_->documents());
+  const auto all = static_cast<double>(std::max<int64_t>(1, set_->tokens()));
+  return static_cast<double>(c.epoch) + std::min(1.0, static_cast<double>(c.tokens) / all);
+}
+
+int64_t SourceOrder::tokens_before(const Cursor& cursor) const {
+  int64_t tokens = cursor.offset;
+  for (Cursor c{cursor.epoch}; c.document < cursor.document; ++c.document)
+    tokens += set_->document_length(document_at(c));
+  return tokens;
 }
 
 }  // namespace ft

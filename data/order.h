@@ -18,6 +18,7 @@ struct Cursor {
   int64_t epoch = 0;
   int64_t document = 0;  // place in the epoch's order
   int64_t offset = 0;    // tokens of that document already taken
+  int64_t tokens = 0;    // taken in this epoch
 };
 
 // A run of tokens of one document inside a sample.
@@ -32,9 +33,10 @@ class SourceOrder {
   SourceOrder(const TokenSet& set, const std::string& key, uint64_t seed);
   // The next `length + 1` tokens as spans; the cursor moves on by `length`. Looks at lengths only.
   std::vector<Span> take(Cursor& cursor, int64_t length) const;
-  // Epochs done, as a fraction of documents (not of tokens: that would need a sum over all
-  // lengths).
+  // Epochs done: whole ones, and of the present one the share of the set's tokens that is taken.
   double epochs(const Cursor& cursor) const;
+  // Cursor::tokens of a cursor that does not know it, summed over the documents before it.
+  int64_t tokens_before(const Cursor& cursor) const;
 
  private:
   int64_t document_at(const Cursor& cursor) const;

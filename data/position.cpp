@@ -11,11 +11,9 @@ using nlohmann::json;
 std::string position_text(const Position& p) {
   json sources = json::object(), history = json::array();
   for (const auto& [name, s] : p.sources)
-    sources[name] = {{"epoch", s.cursor.epoch},
-                     {"document", s.cursor.document},
-                     {"offset", s.cursor.offset},
-                     {"identity", s.identity},
-                     {"key", s.key}};
+    sources[name] = {{"epoch", s.cursor.epoch},   {"document", s.cursor.document},
+                     {"offset", s.cursor.offset}, {"tokens", s.cursor.tokens},
+                     {"identity", s.identity},    {"key", s.key}};
   for (const BlendRecord& b : p.history)
     history.push_back(
         {{"sample", b.sample}, {"sequence_length", b.sequence_length}, {"weights", b.weights}});
@@ -35,7 +33,7 @@ Position parse_position(const std::string& text) {
     p.samples = all.at("samples").get<int64_t>();
     for (const auto& [name, s] : all.at("sources").items())
       p.sources[name] = {{s.at("epoch").get<int64_t>(), s.at("document").get<int64_t>(),
-                          s.at("offset").get<int64_t>()},
+                          s.at("offset").get<int64_t>(), s.value("tokens", int64_t{-1})},
                          s.at("identity").get<std::string>(),
                          s.value("key", name)};
     for (const json& b : all.at("history"))

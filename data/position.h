@@ -11,7 +11,7 @@
 namespace ft {
 
 struct SourcePosition {
-  Cursor cursor;
+  Cursor cursor;         // tokens -1: as read from a checkpoint that does not say it
   std::string identity;  // of the files
   // What the order is a function of beside seed and epoch: the name that the source had at first.
   std::string key;

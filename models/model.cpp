@@ -127,10 +127,12 @@ void Model::for_chunks(Ctx& c, const SlotSet& set, const Extent& e,
   for (int64_t begin = 0; begin < T; begin += rows) {
     const int64_t end = std::min(T, begin + rows);
     const Temp logits = c.temp(precision_.compute, {end - begin, padded_vocab_});
-    c(ops::Gemm{.y = logits,
-                .a = set.final.row_range(begin, end),
-                .b = head.value,
-                .alpha = static_cast<float>(config_.lm_head_multiplier)});
+    c(ops::Gemm{
+        .y = logits,
+        .a = set.final.row_range(begin, end),
+        .b = head.value,
+        .alpha = static_cast<float>(config_.lm_head_multiplier),
+        .share = static_cast<double>(config_.vocab_size) / static_cast<double>(padded_vocab_)});
     f(begin, end, logits);
   }
 }

@@ -10,7 +10,7 @@ namespace {
 
 // From 1 to `end` while progress goes from 0 to 1.
 double shape(const std::string& name, double progress, double end) {
-  if (name == "exponential") return std::pow(std::max(end, 1e-10), progress);
+  if (name == "exponential") return std::pow(end, progress);
   if (name == "cosine")
     return end + (1 - end) * 0.5 * (1 + std::cos(3.14159265358979323846 * progress));
   return 1 + (end - 1) * progress;

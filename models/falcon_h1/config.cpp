@@ -76,7 +76,7 @@ template <class V>
 void describe_ours(V& v, ModelConfig& c) {
   v("layer_pattern", c.layer_pattern,
     "P both mixers, M Mamba-2, A attention, F MLP only; \"P4 M2\"; empty: all P");
-  v("linear", c.linear, "kind of the linear layers", Choices{{"bf16"}});
+  v("linear", c.linear, "kind of the linear layers", Choices{{"bf16", "bitnet"}});
   v("init", c.init, "starting values as in transformers or in mamba_ssm",
     Choices{{"hf", "mamba_ssm"}});
   v("init_from", c.init_from, "Hugging Face folder whose weights to start from");
@@ -122,7 +122,8 @@ void read_special(const OptionNode& node, ModelConfig& c) {
   }
   if (const OptionNode type = node.at("model_type");
       type.present() && !type.is_null() && !type.same("falcon_h1"))
-    option_error(type, "model_type is not supported; expected falcon_h1");
+    option_error(type, fmt::format("model_type is not {}; expected falcon_h1",
+                                   type.same("llama") ? "in this build" : "supported"));
   for (const char* name : {"attn_layer_indices", "sliding_window"})
     if (const OptionNode one = node.at(name); one.present() && !one.is_null())
       option_error(one, fmt::format("{} is not supported; expected null", name));
@@ -234,7 +235,11 @@ ModelConfig read_model(const OptionNode& section, std::vector<std::string>* note
       from.present() && !from.is_null() ? path_of(from, "model.init_from") : "";
   const auto start_from = [&](const OptionNode& node, const std::string& option,
                               const std::string& path) {
-    if (!fs::exists(path)) option_error(node, fmt::format("{}: {} does not exist", option, path));
+    if (!fs::exists(path))
+      option_error(node,
+                   fmt::format("{}: {} does not exist (relative paths start from the folder of "
+                               "the file that names them; of --set: from the working folder)",
+                               option, fs::absolute(path).lexically_normal().string()));
     read_hf(path, c, notes);
   };
   if (config.present() && !config.is_null())

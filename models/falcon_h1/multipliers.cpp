@@ -16,7 +16,7 @@ struct Row {
 
 std::string list(const std::vector<double>& values) {
   std::string text;
-  for (const double v : values) text += (text.empty() ? "" : ", ") + number_text(v);
+  for (const double v : values) text += (text.empty() ? "" : ", ") + yaml_number(v);
   return values.size() == 1 ? text : "[" + text + "]";
 }
 

@@ -2,8 +2,24 @@
 
 namespace ft {
 
+namespace {
+
+// Of the storage, the share that pieces fill; the rest is there for alignment.
+double filled(const Param& weight) {
+  int64_t elements = 0;
+  for (const Piece& piece : weight.pieces) elements += piece.size();
+  return static_cast<double>(elements) / static_cast<double>(weight.size());
+}
+
+}  // namespace
+
 void Linear::forward(Ctx& c, Out y, In x, float alpha, std::optional<In> residual) const {
-  c(ops::Gemm{.y = y, .a = x, .b = weight.value, .alpha = alpha, .residual = residual});
+  c(ops::Gemm{.y = y,
+              .a = x,
+              .b = weight.value,
+              .alpha = alpha,
+              .residual = residual,
+              .share = filled(weight)});
   for (const Bias& b : biases) {
     InOut columns = y.columns(b.col, b.col + b.param.rows);
     columns.kept = y.kept;

@@ -1,6 +1,7 @@
 // The configuration of a run: what it reads, what it refuses, and that the resolved one reads back.
 #include "app/config.h"
 
+#include "app/config_check.h"
 #include "app/recipe.h"
 #include "core/file.h"
 #include "tests/catch.h"
@@ -154,15 +155,169 @@ TEST_CASE("config: clashes between settings name the place", "[config]") {
   has(refusal("model: {num_hidden_layers: 100000, hidden_size: 100000000}"), "mistyped");
   has(refusal("data: {sequence_length: 100000000}\ntrain: {micro_batch: 100000000}"),
       "too many for one micro-batch");
-  CHECK(parse_config("train: {tokens: 10}\nschedule: {warmup: 6, decay: 5}", "c").notes.size() ==
-        1);
-  CHECK(parse_config("train: {tokens: 10}\nschedule: {warmup: 6, decay: 4}", "c").notes.empty());
   const Config ramp = parse_config(
       "data: {sequence_length: 8, train: [{path: x}]}\ntrain: {tokens: 1M, global_batch: 4}\n"
       "schedule:\n  batch_ramp: [[0, 2], [1k, 3], [2k, 4]]\n",
       "c.yaml");
   has(message([&] { check_for_training(ramp, 2); }),
       "c.yaml:4:15: schedule.batch_ramp = 3 does not divide by 2 data-parallel ranks");
+}
+
+namespace {
+
+// What load_config says to one more setting, by --set, of a configuration that is sound.
+std::string answer(const std::string& set) {
+  const std::vector<std::string> base = {"train.tokens=1000", "schedule.type=wsd",
+                                         "schedule.warmup=100", "schedule.decay=200"};
+  std::vector<std::string> sets = base;
+  sets.push_back(set);
+  try {
+    load_config("configs/quickstart.yaml", sets);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("config: what exists but is not in this build is refused with these words", "[config]") {
+  for (const char* set : {"parallel.tensor=2", "parallel.pipeline=2", "parallel.context=2",
+                          "parallel.virtual_stages=2", "parallel.zero=1", "parallel.zero=3",
+                          "parallel.sequence=true", "checkpoint.async=true", "run.device=cuda",
+                          "model.linear=bitnet", "optimizer.state=bf16"}) {
+    const std::string text = answer(set), path(set, std::string(set).find('='));
+    INFO(text);
+    has(text, path);
+    has(text, "not in this build");
+    has(text, "set it to ");
+  }
+  has(answer("model.linear=ternary"), "bf16, bitnet");
+  CHECK(answer("run.device=cpu").empty());
+}
+
+TEST_CASE("config: values that no training can want are refused with what they would do",
+          "[config]") {
+  const auto [set, part] = GENERATE(table<std::string, std::string>({
+      {"optimizer.eps=0", "become NaN"},
+      {"optimizer.eps=1e-20", "give 4.8e-19 or more"},
+      {"optimizer.eps=1e-46", "optimizer.eps"},
+      {"optimizer.betas.1=0.99999999999", "is 1 in fp32"},
+      {"optimizer.betas.0=0.99999999999", "is 1 in fp32"},
+      {"optimizer.betas.1=1", "out of range"},
+      {"optimizer.lr=3e38", "above 1000 is refused"},
+      {"optimizer.lr=.inf", "out of range"},
+      {"optimizer.lr=-1e-3", "out of range"},
+      {"optimizer.weight_decay=1e4", "more than the whole weight"},
+      {"optimizer.weight_decay=1e200", "beyond what fp32 holds"},
+      {"optimizer.groups=[{class: conv, lr_multiplier: 1e9}]", "optimizer.groups.0.lr_multiplier"},
+      {"optimizer.groups=[{class: conv, weight_decay: 1e9}]", "whole weight"},
+      {"optimizer.groups=[{class: q, weight_decay_multiplier: 1e9}]", "whole weight"},
+      {"optimizer.clip=-1", "out of range"},
+      {"optimizer.clip=1e-300", "beyond what fp32 holds"},  // 0 in fp32: no clipping at all
+      {"train.z_loss=1e39", "beyond what fp32 holds"},
+      {"guard.spike.window=1", "needs two steps"},
+      {"guard.spike.sigma=0", "every loss above the mean"},
+      {"schedule.final_ratio=0", "never reaches 0"},
+      {"schedule.warmup=1001", "never be reached"},
+      {"schedule.warmup=900", "900 tokens of warm-up and 200 of decay"},
+      {"schedule.decay=901", "shorten them"},
+      {"schedule.decay=9000000000000000000", "shorten them"},
+      {"model.rms_norm_eps=0", "NaN"},
+      {"model.rms_norm_eps=1e-50", "0 in fp32"},
+      {"model.initializer_range=0", "get no gradient"},
+      {"model.time_step_limit=[.inf, .inf]", "not finite"},
+      {"model.lm_head_multiplier=0", "equal for ever"},
+      {"model.key_multiplier=1e300", "beyond what fp32 holds"},
+      {"model.ssm_multipliers=[1, 1, 1, 1, 1e-300]", "model.ssm_multipliers"},
+  }));
+  INFO(set);
+  has(answer(set), part);
+}
+
+TEST_CASE("config: the neighbours of refused values are taken", "[config]") {
+  for (const char* set :
+       {"optimizer.eps=1e-15", "optimizer.betas.1=0.9999", "optimizer.lr=0", "optimizer.clip=0",
+        "optimizer.betas=[0, 0]", "guard.spike.window=0", "guard.spike.window=2",
+        "schedule.decay=900", "schedule.decay=0", "optimizer.weight_decay=0", "train.z_loss=0"}) {
+    INFO(set);
+    CHECK(answer(set).empty());
+  }
+  const auto sound = [](std::vector<std::string> sets) {
+    return load_config("configs/quickstart.yaml", sets);
+  };
+  sound({"schedule.final_ratio=0", "schedule.decay_shape=linear"});
+  sound({"schedule.final_ratio=0", "schedule.type=cosine"});
+  sound({"guard.spike={window: 0, sigma: 0}"});
+  sound({"schedule.warmup=2457600", "schedule.decay=0"});
+  has(message([&] {
+        sound({"model.init=mamba_ssm", "model.time_step_min=0"});
+      }),
+      "model.time_step_min = 0");
+  has(message([&] {
+        sound({"model.init=mamba_ssm", "model.time_step_max=1e-4"});
+      }),
+      "0 < time_step_min <= time_step_max");
+}
+
+TEST_CASE("config: settings without effect are told", "[config]") {
+  const auto told = [](const std::vector<std::string>& sets) {
+    std::string all;
+    for (const std::string& note : load_config("configs/quickstart.yaml", sets).notes) all += note;
+    return all;
+  };
+  CHECK(told({}).empty());
+  has(told({"schedule.type=cosine"}), "schedule.decay has no effect");
+  has(told({"validate.every=0"}), "never used");
+  has(told({"data.validation=[]"}), "names no set");
+  has(told({"checkpoint.keep_every=500"}), "no multiple of checkpoint.every = 300");
+  has(told({"schedule.batch_ramp=[[0, 8], [1B, 16]]"}), "begins at 1000000000 tokens");
+}
+
+TEST_CASE("config: sizes whose product no integer holds are refused by name", "[config]") {
+  for (const auto& [sets, part] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"model.num_hidden_layers=100000", "train.micro_batch=1000000"}, "train.micro_batch"},
+           {{"model.mamba_d_state=1000000000", "model.hidden_size=2", "model.head_dim=2",
+             "model.mamba_d_ssm=60000", "model.mamba_d_head=10000", "model.mamba_n_heads=6",
+             "train.micro_batch=1000"},
+            "model.mamba_d_state"},
+           {{"train.global_batch=1000000000", "data.sequence_length=1000000000",
+             "train.micro_batch=1"},
+            "train.global_batch"}}) {
+    const std::string text = message([&] { load_config("configs/quickstart.yaml", sets); });
+    has(text, ": " + part + " = ");
+    has(text, "mistyped");
+  }
+}
+
+TEST_CASE("config: numbers are written so that every YAML reader takes them for numbers",
+          "[config]") {
+  CHECK(yaml_number(1e-5) == "1.0e-05");
+  CHECK(yaml_number(1.25e-8) == "1.25e-08");
+  CHECK(yaml_number(1e22) == "1.0e+22");
+  CHECK(yaml_number(0.1) == "0.1");
+  CHECK(yaml_number(3) == "3");
+  has(config_text(load_config("configs/quickstart.yaml", {"optimizer.lr=1e-5"})), "lr: 1.0e-05\n");
+  has(message([] { load_config("configs/quickstart.yaml", {"optimizer.lr="}); }),
+      "--set optimizer.lr=: the value is missing");
+  has(message([] { load_config("configs/quickstart.yaml", {"train.residual= "}); }),
+      "\"\" for an empty text");
+  CHECK(load_config("configs/quickstart.yaml", {"optimizer.lr=null"}).optimizer.lr == 1e-3);
+  CHECK(load_config("configs/quickstart.yaml", {"train.residual=\"\""}).train.residual.empty());
+}
+
+TEST_CASE("config: what is missing says where it was looked for", "[config]") {
+  const Folder folder;
+  const std::string here = fs::current_path().string();
+  has(message([] { load_config("no-such.yaml", {}); }), "looked for " + here + "/no-such.yaml");
+  write_text(folder.path + "/a.yaml", "extends: gone.yaml\n");
+  has(message([&] { load_config(folder.path + "/a.yaml", {}); }), folder.path + "/gone.yaml");
+  write_text(folder.path + "/b.yaml", "model: {config: gone.json}\n");
+  has(message([&] { load_config(folder.path + "/b.yaml", {}); }), folder.path + "/gone.json");
+  const Config c = parse_config(
+      "data: {sequence_length: 8, train: [{path: no/set}]}\ntrain: {tokens: 8}\n", "c.yaml");
+  has(message([&] { check_for_training(c, 1); }),
+      "no/set.bin: is missing (looked for " + here + "/no/set.bin");
 }
 
 TEST_CASE("config: Hugging Face's config.json as Python writes it", "[config]") {

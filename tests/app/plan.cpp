@@ -1,12 +1,15 @@
 // The plan: exact counts, the closed form of the multipliers, memory, and the schedule's table.
 #include "app/plan_text.h"
 
+#include "app/commands.h"
 #include "app/fit.h"
 #include "app/recipe.h"
+#include "app/trainer.h"
 #include "core/file.h"
 #include "models/falcon_h1/multipliers.h"
 #include "tests/catch.h"
 
+#include <cmath>
 #include <filesystem>
 
 using namespace ft;
@@ -130,4 +133,92 @@ TEST_CASE("plan: the schedule's table is the recipe's own numbers", "[plan]") {
   CHECK(has(text, "schedule: 100 steps"));
   CHECK(has(text, "       1       0.00015           0.1        16"));  // 3e-3 / 20
   CHECK(has(text, "409.6k         100        0.0003           0.1        16"));
+}
+
+namespace {
+
+// FLOPs of a token's forward pass, without padding: matrix products by the real sizes, the causal
+// half of attention and of the scan's chunks.
+double forward_flops(const Config& c) {
+  const ModelConfig& m = c.model;
+  const auto d = [](int64_t n) { return static_cast<double>(n); };
+  const double S = d(c.data.sequence_length), width = d(m.hidden_size), P = d(m.mamba_d_head);
+  const double q = d(m.num_attention_heads * m.head_dim),
+               kv = d(m.num_key_value_heads * m.head_dim);
+  const double X = d(m.mamba_d_ssm), H = d(m.mamba_n_heads), N = d(m.mamba_d_state);
+  const double G = d(m.mamba_n_groups), Q = d(m.mamba_chunk_size);
+  const double rest = std::fmod(S, Q), inside = ((S - rest) * Q + rest * rest) / S;
+  double flops = 2 * width * d(m.vocab_size);
+  for (const char symbol : expand_pattern(m.layer_pattern, m.num_hidden_layers)) {
+    flops += 2 * 3 * width * d(m.intermediate_size);
+    if (symbol == 'P' || symbol == 'A') flops += 2 * width * (2 * q + 2 * kv) + 2 * S * q;
+    if (symbol == 'P' || symbol == 'M')
+      flops +=
+          2 * width * (3 * X + 2 * G * N + H) + (inside * N * G + H * (inside * P + 4 * N * P));
+  }
+  return flops;
+}
+
+double counted(const Config& config) {
+  const auto device = cpu::open_device(1);
+  Engine engine(*device, engine_options(resolve(config, int64_t{1} << 40), true));
+  const int64_t tokens = config.train.micro_batch * config.data.sequence_length;
+  return engine.count(false).model_flops / static_cast<double>(tokens);
+}
+
+}  // namespace
+
+TEST_CASE("plan: FLOPs are those of the model's own sizes, padding left out", "[plan]") {
+  const std::string pattern = GENERATE("", "M*4", "A*4", "F*4", "P A M F", "M2 P A");
+  const int64_t length = GENERATE(100, 256);  // 100: less than two chunks of 64
+  INFO(pattern << " at " << length);
+  const Config c =
+      shipped("quickstart", {"model.layer_pattern=" + pattern + (pattern.empty() ? "\"\"" : ""),
+                             fmt::format("data.sequence_length={}", length), "model.vocab_size=259",
+                             "train.micro_batch=3", "train.global_batch=3"});
+  CHECK(counted(c) == Approx(forward_flops(c)).epsilon(1e-12));
+}
+
+TEST_CASE("plan: FLOPs of the released sizes, forward and backward, per token", "[plan]") {
+  const auto [name, length, gflops] =
+      GENERATE(table<std::string, int64_t, double>({{"falcon-h1-0.5b", 2048, 3.26},
+                                                    {"falcon-h1-0.5b", 4096, 3.49},
+                                                    {"falcon-h1-1.5b-deep", 4096, 10.42},
+                                                    {"falcon-h1-7b", 4096, 45.2},
+                                                    {"falcon-h1-34b", 4096, 199}}));
+  INFO(name);
+  const Config c = shipped(name, {fmt::format("data.sequence_length={}", length),
+                                  "model.mamba_chunk_size=128", "train.micro_batch=1"});
+  CHECK(3e-9 * counted(c) == Approx(gflops).epsilon(0.005));
+}
+
+TEST_CASE("plan: the batch's equation is true", "[plan]") {
+  CHECK(batch_text(16, 3, 2) == "16 sequences a step = 2 ranks x (2 x micro-batch 3 + 1 x 2)");
+  CHECK(batch_text(16, 8, 2) == "16 sequences a step = 2 ranks x 1 x micro-batch 8");
+  CHECK(batch_text(1, 1, 1) == "1 sequence a step = 1 rank x 1 x micro-batch 1");
+  CHECK(batch_text(4, 3, 2) ==
+        "4 sequences a step = 2 ranks x 1 x 2 (train.micro_batch 3 allows more)");
+  const Config c = shipped("quickstart", {"schedule.batch_ramp=[[0, 8], [1M, 16]]"});
+  const std::string text = plan_text(resolve(c, int64_t{1} << 40), {.count = 2});
+  CHECK(has(text, "from 0 tokens on: 8 sequences a step = 2 ranks x 1 x 4"));
+  CHECK(has(text, "from 1000000 tokens on: 16 sequences a step = 2 ranks x 1 x micro-batch 8"));
+}
+
+TEST_CASE("plan: a resumed run that leaps in its learning rate says so", "[plan]") {
+  const auto with = [](const std::vector<std::string>& sets) {
+    return shipped("quickstart", sets);
+  };
+  const Config saved = with({"train.tokens=1M", "schedule.decay=300k"});
+  CHECK(lr_change(saved, saved, 500'000).empty());
+  CHECK(lr_change(saved, with({"train.tokens=1M", "schedule.decay=300k", "log.every=7"}), 1'000'000)
+            .empty());
+  const std::string leap =
+      lr_change(saved, with({"train.tokens=2M", "schedule.decay=300k"}), 1'000'000);
+  CHECK(has(leap, "goes on with 0.003, where the settings of the checkpoint give 0.0003"));
+  CHECK(has(leap, "train.tokens was 1000000, where its decay had ended, and is 2000000 now"));
+  // Raised before the decay began: nothing changes in the next step.
+  CHECK(lr_change(saved, with({"train.tokens=2M", "schedule.decay=300k"}), 500'000).empty());
+  CHECK(has(lr_change(saved, with({"train.tokens=1M", "schedule.decay=300k", "optimizer.lr=1e-4"}),
+                      500'000),
+            "goes on with 0.0001, where the settings of the checkpoint give 0.003"));
 }

@@ -53,6 +53,18 @@ TEST_CASE("bench: every op of a step has its time, its floor and the ceilings th
   CHECK(found);
 }
 
+TEST_CASE("bench: what ran from a cache is said so, not given more than 100 % of memory's floor") {
+  const json all = benched("--threads 1");
+  const double copy = all["ceilings"][0]["copy_bytes"].get<double>();
+  for (const json& op : all["configs"][0]["ops"]) {
+    INFO(op.dump());
+    CHECK(op["in_cache"].get<bool>() ==
+          (op["bytes"].get<double>() / copy > op["best_seconds"].get<double>()));
+  }
+  const Ran table = command("bench tests/train/tiny.yaml --tokens 64 --seconds 0.05 --threads 1");
+  CHECK(has(table.out, "in cache\n"));
+}
+
 TEST_CASE("bench: an embedding moves the rows that it touches, not its table") {
   const json all = benched("--filter embedding --threads 1 --set model.vocab_size=5000");
   for (const json& op : all["configs"][0]["ops"])
@@ -85,6 +97,7 @@ TEST_CASE("bench: tables, filters and what it refuses") {
   CHECK(table.code == 0);
   CHECK(has(table.out, "copy GB/s"));
   CHECK(has(table.out, "of floor"));
+  CHECK(has(table.out, "in cache: faster than memory"));
   CHECK(has(table.out, "ssd_grad"));
   CHECK(!has(table.out, "swiglu"));
   CHECK(has(command(base + "--step").out, "MFU"));

@@ -34,11 +34,16 @@ TEST_CASE("doctor: a good machine is not found fault with") {
   Machine low = good(0, 2), high = good(1, 2);  // bound, each to its own
   low.cores = {0, 1}, high.cores = {2, 3};
   CHECK(verdict({low, high}).empty());
+  low.cores = high.cores = {1, 2};  // in one cpuset, sharing it
+  low.threads = high.threads = 1;
+  CHECK(verdict({low, high}).empty());
+  high.threads = 2;
+  CHECK(has(verdict({low, high}), "ranks 0 and 1 are bound to the same core 1"));
 }
 
 TEST_CASE("doctor: each fault is named with its mend") {
   Machine a = good(0, 2), b = good(1, 2);
-  a.cores = b.cores = {2};
+  a.cores = b.cores = {2}, a.threads = b.threads = 1;
   CHECK(has(verdict({a, b}), "ranks 0 and 1 are bound to the same core 2"));
   CHECK(has(verdict({a, b}), "--bind-to none"));
   b.host = "node2";  // core 2 of another machine
@@ -57,10 +62,9 @@ TEST_CASE("doctor: each fault is named with its mend") {
   m.open_files = 256;
   CHECK(has(verdict({m}), "ulimit -n"));
   m = good();
-  m.omp_threads = "4";
-  CHECK(verdict({m}).empty());
-  m.omp_threads = "9";
-  CHECK(has(verdict({m}), "run.threads to 9"));
+  m.threads = 9;
+  CHECK(has(verdict({m}), "takes 9 threads on 4 cores"));
+  m = good();
   m.omp_threads = "many";
   CHECK(has(verdict({m}), "\"many\""));
 
@@ -90,7 +94,9 @@ TEST_CASE("doctor: measures this machine, exit code as found") {
   CHECK(all["ceilings"][0]["flops"].get<double>() > 1e8);
   CHECK(all["disk"]["write_bytes_per_second"].get<double>() > 0);
   CHECK(all["build"]["MPI"].get<std::string>().size() > 3);
-  CHECK(has(command("doctor --seconds 0.02 --directory " + workspace()).out, "matrix product"));
+  const std::string text = command("doctor --seconds 0.02 --directory " + workspace()).out;
+  for (const char* part : {"matrix product", "/dev/shm", "System V segments", "address space"})
+    CHECK(has(text, part));
   const Ran odd = command("doctor --seconds 0.02 --directory " + workspace() + "/x/y");
   CHECK(has(odd.out, workspace()));  // the nearest folder that exists
 }

@@ -252,12 +252,12 @@ TEST_CASE("probe: settings that are taken, and those that are refused by name") 
               "--set parallel.context=1 --set model.linear=bf16 --set train.precision=bf16")
             .code == 0);
   for (const auto& [set, part] : std::vector<std::pair<std::string, std::string>>{
-           {"parallel.tensor=2", "data parallelism only"},
-           {"parallel.zero=1", "data parallelism only"},
-           {"model.linear=bitnet", "ordinary linears only"},
+           {"parallel.tensor=2", "tensor parallelism is not in this build"},
+           {"parallel.zero=1", "not in this build"},
+           {"model.linear=bitnet", "bitnet is not in this build"},
            {"model.hidden_size=64", "only model.linear"},
            {"device=tpu", "device"},
-           {"device=cuda", "without CUDA"},
+           {"device=cuda", "cuda is not in this build"},
            {"parallel.tensr=1", "tensor"},
            {"train.precision=fp8", "fp32"}}) {
     const Ran ran = probe(model, tokens, "--set " + set);

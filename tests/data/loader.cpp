@@ -329,6 +329,31 @@ TEST_CASE("sources that cannot give tokens are refused", "[loader]") {
   CHECK(one.description().find("3 documents, 1 tokens (int32)") != std::string::npos);
 }
 
+TEST_CASE("epochs count tokens, whatever the documents' lengths", "[loader]") {
+  const TempFolder folder;
+  std::vector<Document> documents(100, Document{1, 2});  // 99 short ones and one of 802 tokens
+  documents[41] = Document(802, 3);
+  write_set(folder / "a", documents);
+  const DataConfig config = config_of(10, {{"a", folder / "a"}});
+  Loader loader(config, kVocab, kSeed, 0, 1);
+  for (int step = 1; step <= 250; ++step) {  // 1000 tokens an epoch, 10 a step
+    CHECK(loader.next(1, 1).epochs.at("a") == Approx(step / 100.0).epsilon(1e-12));
+    if (step == 77 || step == 100 || step == 230) {
+      // From a checkpoint, and from one that does not say the tokens of an epoch.
+      const std::string state = loader.state();
+      std::string older = state;
+      const size_t at = older.find("\"tokens\":");
+      REQUIRE(at != std::string::npos);
+      older.replace(at, older.find_first_of(",}", at) - at, "\"other\":0");
+      for (const std::string& text : {state, older}) {
+        Loader again(config, kVocab, kSeed, 0, 1);
+        again.restore(text);
+        CHECK(again.next(1, 1).epochs.at("a") == Approx((step + 1) / 100.0).epsilon(1e-12));
+      }
+    }
+  }
+}
+
 TEST_CASE("validation reads a set once in file order and pads the last sample", "[validation]") {
   const TempFolder folder;
   write_set(folder / "v", {{1, 2, 3}, {}, {4, 5, 6, 7}, {8, 9}});

@@ -35,6 +35,10 @@ TEST_CASE("failures: mistakes in the configuration are named once, with the mend
       {"batch", "train.global_batch=7 train.micro_batch=7", {"train.global_batch = 7", "2"}},
       {"async", "checkpoint.async=true", {"checkpoint.async", "set it to false"}},
       {"vocabulary-said", "model.vocab_size=64", {"set.json", "257", "model.vocab_size is 64"}},
+      {"zero", "parallel.zero=1", {"parallel.zero = 1", "not in this build"}},
+      {"bitnet", "model.linear=bitnet", {"model.linear", "not in this build"}},
+      {"epsilon", "optimizer.eps=0", {"optimizer.eps = 0", "1e-8 is usual"}},
+      {"empty", "optimizer.lr=", {"--set optimizer.lr=", "the value is missing"}},
       {"no-data", "data.train.0.path=/nowhere/set", {"/nowhere/set.bin", "missing", "tokenize"}},
   }));
   refused(mistake, 2);
