@@ -56,7 +56,8 @@ void Trainer::start(const std::optional<std::string>& path) {
     updates_ = std::stoll(state.at("updates"));
     steps_ = step_ + steps_left(recipe_, tokens_);
     if (state.contains("guard")) guard_.restore(state.at("guard"));
-    loader_.restore(state.at("data"));
+    for (const std::string& line : loader_.restore(state.at("data")).lines())
+      if (world_.all().rank() == 0) log_info("{}", line);
     if (world_.all().rank() == 0 && state.at("machine") != device_->description())
       log_warn("{} was written on {}; this is {}: the run continues, but not bit for bit", *path,
                state.at("machine"), device_->description());
