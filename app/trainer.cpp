@@ -61,7 +61,8 @@ void Trainer::start(const std::optional<std::string>& path) {
     if (world_.all().rank() == 0 && !change.empty()) log_warn("{}", change);
     try {
       if (state.contains("guard")) guard_.restore(state.at("guard"));
-      loader_.restore(checkpoint.text("data"));
+      for (const std::string& line : loader_.restore(checkpoint.text("data")).lines())
+        if (world_.all().rank() == 0) log_info("{}", line);
     } catch (const Error& error) {
       throw Error(fmt::format("{}: {}", *path, error.what()), error.exit_code());
     }

@@ -129,8 +129,8 @@ class Taken {
     if (const auto id = set_id(source.path)) {
       const auto [before, fresh] = entries_.try_emplace(*id, entry);
       FT_CHECK_CONFIG(fresh,
-                      "data.train: {} is there twice, by {} and by {}: its documents would count "
-                      "twice; leave it out of one of the two",
+                      "data.train: the set {} is there twice, by {} and by {}: its documents would "
+                      "count twice; leave it out of one of the two",
                       source.path, before->second, entry);
     }
     sources.push_back(source);
