@@ -164,6 +164,8 @@ double Engine::read(const Tensor& scalar) {
 
 ModelSource open_model(const std::string& path) {
   ModelSource source;
+  FT_CHECK_CONFIG(fs::exists(path), "{}: there is no such folder, seen from {}", path,
+                  fs::current_path().string());
   if (fs::exists(fs::path(path) / "config.json")) {
     source.model = load_hf_config((fs::path(path) / "config.json").string(), nullptr);
     std::vector<std::string> notes;

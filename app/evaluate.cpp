@@ -1,6 +1,7 @@
 #include "app/evaluate.h"
 
 #include "app/engine.h"
+#include "app/metrics.h"
 #include "app/model_text.h"
 #include "app/numbers.h"
 #include "app/run_text.h"
@@ -109,7 +110,8 @@ std::vector<Set> sets_of(const EvaluateOptions& o, const DataConfig& data, const
     for (const DataSource& source : data.validation) sets.push_back({source, {}});
   for (const std::string& text : o.data) sets.push_back({source_of(text), {}});
   FT_CHECK_CONFIG(!sets.empty(),
-                  "{}: names no validation sets; say what to evaluate on: "
+                  "{}: its configuration names no validation sets (data.validation); say what to "
+                  "evaluate on: "
                   "--data PREFIX (PREFIX.bin and PREFIX.idx) or --score FILE.jsonl",
                   o.model);
   for (Set& set : sets) {
@@ -161,8 +163,9 @@ void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
 }
 
 std::string row(const std::string& name, const Sums& s, size_t width) {
-  return fmt::format("{:<{}}{:>14}{:>11.4f}{:>13.5g}{:>11}\n", name, width, s.labels,
-                     unsigned_nan(s.loss()), unsigned_nan(std::exp(s.loss())),
+  return fmt::format("{:<{}}{:>14}{:>11.4f}{:>13.5g}{:>11}\n", name, width,
+                     grouped_count(static_cast<int64_t>(s.labels)), unsigned_nan(s.loss()),
+                     unsigned_nan(std::exp(s.loss())),
                      s.bytes > 0 ? fmt::format("{:.4f}", unsigned_nan(s.bits_per_byte())) : "n/a");
 }
 
@@ -211,8 +214,9 @@ void show(const EvaluateOptions& o, const Config& config, const DataConfig& data
   for (const Set& set : sets) tokens += set.all().labels;
   if (o.json != "-") {
     fmt::print("{}", table(sets));
-    fmt::print("\n{:.0f} tokens in {:.1f} s, {:.0f} tok/s; sequences of {}, {}\n", tokens, seconds,
-               tokens / seconds, data.sequence_length, config.train.precision);
+    fmt::print("\n{} tokens in {:.1f} s, {} tok/s; sequences of {}, {}\n",
+               grouped_count(static_cast<int64_t>(tokens)), seconds, rate_text(tokens / seconds),
+               data.sequence_length, config.train.precision);
   }
   if (!o.json.empty()) {
     json all = {{"model", o.model},

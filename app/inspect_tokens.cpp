@@ -1,4 +1,5 @@
 #include "app/inspect_parts.h"
+#include "app/metrics.h"
 #include "app/model_text.h"
 #include "core/check.h"
 #include "data/verify.h"
@@ -79,7 +80,8 @@ void inspect_tokens(const std::string& prefix, const std::string& tokenizer, boo
   const TokenSet set(prefix);
   const auto info = read_set_info(prefix);
   fmt::print("token set {}\n  documents {}\n  sequences {}\n  tokens    {} ({})\n", prefix,
-             set.documents(), set.sequences(), set.tokens(), set.dtype_name());
+             grouped_count(set.documents()), grouped_count(set.sequences()),
+             grouped_count(set.tokens()), set.dtype_name());
   if (info) {
     fmt::print("  tokenizer {}, vocabulary {}, ",
                info->tokenizer.empty() ? "not named" : info->tokenizer,
@@ -93,11 +95,13 @@ void inspect_tokens(const std::string& prefix, const std::string& tokenizer, boo
   if (!verify) return;
   const SetSummary sum = verify_set(set, info);
   fmt::print("  verified  every token read: highest id {}, longest document {}, empty documents {}",
-             sum.highest, sum.longest_document, sum.empty_documents);
+             sum.highest, grouped_count(sum.longest_document), grouped_count(sum.empty_documents));
   if (info && info->end_of_document >= 0)
-    fmt::print(", {} of {} documents end with {}", sum.ended, set.documents(),
-               info->end_of_document);
-  if (set.has_mask()) fmt::print(", {} of {} tokens count in the loss", sum.counted, set.tokens());
+    fmt::print(", {} of {} documents end with {}", grouped_count(sum.ended),
+               grouped_count(set.documents()), info->end_of_document);
+  if (set.has_mask())
+    fmt::print(", {} of {} tokens count in the loss", grouped_count(sum.counted),
+               grouped_count(set.tokens()));
   fmt::print("\n");
 }
 

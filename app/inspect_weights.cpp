@@ -1,9 +1,12 @@
 #include "app/inspect_parts.h"
+#include "app/metrics.h"
 #include "core/check.h"
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "data/position.h"
 #include "parallel/checkpoint.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -52,7 +55,7 @@ int64_t print_tensors(const SafetensorsFile& file) {
 void print_position(const std::string& text) {
   constexpr size_t kShown = 10;
   const Position position = parse_position(text);
-  fmt::print("  samples    {}, the blend changed {} times\n", position.samples,
+  fmt::print("  samples    {}, the blend changed {} times\n", grouped_count(position.samples),
              position.history.empty() ? 0 : position.history.size() - 1);
   size_t shown = 0;
   for (const auto& [name, source] : position.sources)
@@ -62,13 +65,39 @@ void print_position(const std::string& text) {
   if (shown > kShown) fmt::print("  source     and {} more\n", shown - kShown);
 }
 
+// The window of losses that the guard compares a step with, as a summary.
+void print_guard(const std::string& text) {
+  const auto guard = nlohmann::json::parse(text, nullptr, false);
+  if (!guard.is_object() || !guard.contains("losses") || !guard["losses"].is_array()) return;
+  std::vector<double> losses;
+  for (const auto& one : guard["losses"])
+    if (one.is_number()) losses.push_back(one.get<double>());
+  std::string window = "no losses yet";
+  if (!losses.empty()) {
+    const auto [low, high] = std::minmax_element(losses.begin(), losses.end());
+    window = fmt::format("last {} losses {:.4f} to {:.4f}, the newest {:.4f}", losses.size(), *low,
+                         *high, losses.back());
+  }
+  const auto skipped = guard.find("skipped");
+  fmt::print("  guard      {}; {} steps left out\n", window,
+             skipped != guard.end() && skipped->is_number_integer() ? skipped->get<int64_t>() : 0);
+}
+
+// A value of a checkpoint's state: whole numbers with separators.
+std::string shown(const std::string& text) {
+  const bool whole = !text.empty() && text.size() < 19 &&
+                     text.find_first_not_of("0123456789") == std::string::npos;
+  return whole ? grouped_count(std::stoll(text)) : text;
+}
+
 }  // namespace
 
 void inspect_safetensors(const std::string& path, bool verify) {
   const SafetensorsFile file(path);
   fmt::print("safetensors file {}\n", path);
   const int64_t elements = print_tensors(file);
-  fmt::print("  {} tensors, {} elements\n", file.tensors().size(), elements);
+  fmt::print("  {} tensors, {} elements, {}\n", file.tensors().size(), grouped_count(elements),
+             bytes_text(static_cast<double>(fs::file_size(path))));
   std::fflush(stdout);
   if (!verify) return;
   verify_values(file);
@@ -85,8 +114,8 @@ void inspect_folder(const std::string& path, bool verify) {
     fmt::print("  {}\n", fs::path(file->path()).filename().string());
     elements += print_tensors(*file);
   }
-  fmt::print("  {} tensors, {} elements in {} files\n", folder.names().size(), elements,
-             files.size());
+  fmt::print("  {} tensors, {} elements in {} files\n", folder.names().size(),
+             grouped_count(elements), files.size());
   std::fflush(stdout);
   if (!verify) return;
   for (const SafetensorsFile* file : files) verify_values(*file);
@@ -98,7 +127,8 @@ void inspect_checkpoint(const std::string& path, bool verify) {
   fmt::print("checkpoint {}\n", path);
   for (const auto& [name, text] : checkpoint.state()) {
     if (name == "data") print_position(text);
-    else if (text.find('\n') == std::string::npos) fmt::print("  {:<10} {}\n", name, text);
+    else if (name == "guard") print_guard(text);
+    else if (text.find('\n') == std::string::npos) fmt::print("  {:<10} {}\n", name, shown(text));
   }
   int64_t parameters = 0, moments = 0;
   for (const std::string& name : checkpoint.names()) {
@@ -109,7 +139,7 @@ void inspect_checkpoint(const std::string& path, bool verify) {
     parameters += n;
     print_tensor(name, "F32", shape);
   }
-  fmt::print("  {} parameters; {} tensors of the optimizer\n", parameters, moments);
+  fmt::print("  {} parameters; {} tensors of the optimizer\n", grouped_count(parameters), moments);
   std::fflush(stdout);
   if (!verify) return;
   checkpoint.verify();
@@ -130,7 +160,8 @@ void inspect_run(const std::string& path, bool verify) {
     const auto step = one.state().find("step"), tokens = one.state().find("tokens");
     fmt::print("  {}: step {}, {} tokens{}\n", checkpoints[i],
                step == one.state().end() ? "?" : step->second,
-               tokens == one.state().end() ? "?" : tokens->second, verify ? ", verified" : "");
+               tokens == one.state().end() ? "?" : shown(tokens->second),
+               verify ? ", verified" : "");
   }
   inspect_checkpoint(checkpoints.back(), verify);
 }

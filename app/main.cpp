@@ -219,7 +219,12 @@ struct CommandLine {
         ->check(one_of({"auto", "text", "bytes", "ids"}))
         ->capture_default_str();
     add_sets(c, o.sets, "train.precision=bf16");
-    c->callback([this] { alone([this] { return generate(generate_options); }); });
+    c->callback([this] {
+      alone([this] {
+        log_to_stderr();
+        return generate(generate_options);
+      });
+    });
   }
 
   void add_probe() {

@@ -4,6 +4,7 @@
 #include "app/command_line.h"
 #include "app/doctor.h"
 #include "app/evaluate.h"
+#include "core/log.h"
 
 #include <memory>
 
@@ -74,7 +75,12 @@ void add_evaluate(CLI::App& app, Run& run) {
                 "Default: what the token set, the run or the model's folder says")
       ->type_name("FILE");
   add_sets(c, o->sets, "train.precision=bf16");
-  c->callback([o, &run] { run = [o](World& world) { return evaluate(world, *o); }; });
+  c->callback([o, &run] {
+    run = [o](World& world) {
+      log_to_stderr();
+      return evaluate(world, *o);
+    };
+  });
 }
 
 void add_bench(CLI::App& app, Run& run) {

@@ -117,4 +117,17 @@ std::string count_text(double count) {
   return count >= 1e4 ? fmt::format("{:.1f}k", count * 1e-3) : fmt::format("{:.0f}", count);
 }
 
+std::string grouped_count(int64_t count) {
+  std::string digits = std::to_string(count);
+  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+std::string bytes_text(double bytes) {
+  if (bytes >= 1 << 30) return fmt::format("{:.2f} GiB", bytes / (1 << 30));
+  if (bytes >= 1 << 20) return fmt::format("{:.1f} MiB", bytes / (1 << 20));
+  return fmt::format("{:.0f} bytes", bytes);
+}
+
 }  // namespace ft

@@ -90,5 +90,7 @@ void for_scalars(const ValidationRecord& record, const ScalarSink& f);
 std::string duration(double seconds);      // "18h20m", "3m05s", "12s"
 std::string rate_text(double per_second);  // "142.1k", "1.25M", "812"
 std::string count_text(double count);      // "1.23B", "4.10M", "12.3k", "812"
+std::string grouped_count(int64_t count);  // "12,345,678"
+std::string bytes_text(double bytes);      // "1.23 GiB", "45.6 MiB", "812 bytes"
 
 }  // namespace ft

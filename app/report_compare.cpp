@@ -107,13 +107,6 @@ std::vector<Column> figures(const std::vector<RunData>& runs) {
 
 }  // namespace
 
-std::string grouped_count(int64_t count) {
-  std::string digits = std::to_string(count);
-  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
-}
-
 std::vector<std::string> run_labels(const std::vector<RunData>& runs) {
   std::vector<std::string> labels;
   for (const RunData& run : runs) labels.push_back(run.name);

@@ -31,6 +31,5 @@ std::vector<std::pair<std::string, std::vector<std::string>>> different_settings
 bool batches_differ(const std::vector<RunData>& runs);
 
 double smoothed_last(const Series& series);  // the end of the smoothed curve; NaN: no values
-std::string grouped_count(int64_t count);    // "12,345,678"
 
 }  // namespace ft

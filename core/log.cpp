@@ -18,7 +18,9 @@ namespace ft {
 
 namespace {
 
-// Standard output, with a status line that stays below the lines on a terminal. What belongs
+std::FILE* g_lines = stdout;  // or stderr
+
+// Lines, with a status line that stays below them on the terminal of standard output. What belongs
 // together is written at once, or the eye would see the line vanish and come back.
 class Screen : public spdlog::sinks::base_sink<std::mutex> {
  public:
@@ -35,17 +37,20 @@ class Screen : public spdlog::sinks::base_sink<std::mutex> {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
     const std::string text = fmt::to_string(line);
-    put(status_.empty() ? text : kClear + text + status_);
+    if (g_lines == stdout) return put(status_.empty() ? text : kClear + text + status_);
+    if (!status_.empty()) put(kClear);
+    put(text, g_lines);
+    if (!status_.empty()) put(status_);
   }
-  void flush_() override { std::fflush(stdout); }
+  void flush_() override { std::fflush(g_lines); }
 
  private:
   // Lines that the log file has, too, are no loss: they are told of once, and end nothing.
-  void put(const std::string& text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    if (std::fflush(stdout) == 0 || !has_file_) return;
+  void put(const std::string& text, std::FILE* to = stdout) {
+    std::fwrite(text.data(), 1, text.size(), to);
+    if (std::fflush(to) == 0 || !has_file_) return;
     const int why = errno;
-    std::clearerr(stdout);
+    std::clearerr(to);
     if (!std::exchange(told_, true))
       std::fprintf(stderr,
                    "falcon-train: warning: standard output cannot be written (%s); the "
@@ -98,6 +103,8 @@ void log_open(const std::string& file, bool rank0) {
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(logger);
 }
+
+void log_to_stderr() { g_lines = stderr; }
 
 void log_line(LogLevel level, const std::string& text) {
   switch (level) {

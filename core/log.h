@@ -12,6 +12,9 @@ enum class LogLevel { Info, Warn, Error };
 
 // file: also append to it (empty: terminal only). Ranks other than 0 stay silent but for errors.
 void log_open(const std::string& file, bool rank0);
+// Lines go to standard error from now on: standard output is for results that programs read. The
+// status line stays where it is.
+void log_to_stderr();
 void log_line(LogLevel level, const std::string& text);
 // The file that the last words of this process go to: what ends it is told on standard error, which
 // a batch system may keep elsewhere. Before log_words_to: nowhere.

@@ -111,6 +111,26 @@ TEST_CASE("evaluate: its sums are those of probe, by context too") {
   CHECK(sum == Approx(-logprob).epsilon(1e-5));
 }
 
+TEST_CASE("evaluate: results have standard output for themselves; what is not there is named") {
+  const std::string folder = copy_of("plain");
+  json config = json::parse(read_text(folder + "/config.json"));
+  config["tie_word_embeddings"] = true;  // which gives a warning
+  write_text(folder + "/config.json", config.dump());
+  write_text(workspace() + "/ids.jsonl", R"({"context_ids": [5], "continuation_ids": [6]})");
+  const Ran scored = command("evaluate " + folder + " --score " + workspace() + "/ids.jsonl");
+  CHECK(scored.code == 0);
+  CHECK(json::parse(scored.out).is_object());
+  CHECK(has(scored.err, "not tied"));
+  CHECK(command("evaluate " + folder + " --out - --score " + workspace() + "/ids.jsonl").out ==
+        scored.out);
+  const Ran sampled = command("generate " + folder + " --prompt-ids 5 --tokens 2 --ignore-end");
+  CHECK(sampled.code == 0);
+  CHECK(!has(sampled.out, "tied"));
+  const Ran nowhere = command("evaluate nowhere/at-all --data x");
+  CHECK(nowhere.code == 2);
+  CHECK(has(nowhere.err, "nowhere/at-all: there is no such folder, seen from /"));
+}
+
 TEST_CASE("evaluate: bits per byte of other tokenizers come from PREFIX.json, or are unknown") {
   byte_run();
   const std::string prefix = workspace() + "/other";

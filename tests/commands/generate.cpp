@@ -135,6 +135,16 @@ TEST_CASE("generate: says what is wrong with a prompt") {
   CHECK(command("generate " + workspace() + "/nowhere --prompt a").code == 2);
 }
 
+TEST_CASE("inspect: a run's state is shown for people") {
+  const Ran ran = command("inspect " + byte_run());
+  INFO(ran.out);
+  CHECK(ran.code == 0);
+  CHECK(has(ran.out, "guard      last 12 losses "));
+  CHECK(has(ran.out, "; 0 steps left out\n"));
+  CHECK(!has(ran.out, "\"losses\""));
+  CHECK(has(ran.out, "tokens     4,608\n"));
+}
+
 TEST_CASE("generate: numbers are written as in configurations") {
   const std::string plain = "generate " + golden + "plain --temperature 0 --ignore-end ";
   const Ran ran = command(plain + "--prompt-ids '5, 6' --tokens 0.02k --seed 9223372036854775807");
