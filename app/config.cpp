@@ -24,7 +24,9 @@ void describe(V& v, RunConfig& c) {
   v("device", c.device, "where to compute", Choices{{"auto", "cpu", "cuda"}});
   v("threads", c.threads, "threads of a rank; 0: cores divided by the ranks of the node",
     Range{0, 4096});
-  v("timeout", c.timeout, "seconds without an answer from another rank before the run ends",
+  v("timeout", c.timeout,
+    "seconds without a sign of work from another rank before the run ends; one call to storage (a "
+    "write, an fsync) may take as long, but at least 30, the start of all ranks at least 15",
     Range{1, 1e9});
   v("stop_before", c.stop_before,
     "seconds after which the run saves and ends with exit code 75; 0: never", kCount);

@@ -4,7 +4,10 @@
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
+#include "app/process_start.h"
+#include "app/rank_facts.h"
 #include "app/tokenize.h"
+#include "core/heartbeat.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
 #include "core/options.h"
@@ -17,6 +20,7 @@
 #include <cstdio>
 #include <functional>
 #include <new>
+#include <optional>
 #include <string_view>
 #include <thread>
 
@@ -228,7 +232,7 @@ struct CommandLine {
 // in order; what this rank alone may know of ends the others too.
 int fail(World* world, const std::string& text, int code, bool shared) {
   const bool alone = !world || world->all().size() == 1;
-  const bool speaks = alone || (shared ? world->all().rank() == 0 : world->claim_word());
+  const bool speaks = alone || (shared ? world->all().rank() == 0 : heartbeat::claim_word());
   if (speaks) {
     std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
     log_last_words(text);
@@ -270,24 +274,25 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
   return kUsage;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+// Opens the world, does what the command line says, and returns the exit code.
+int run(int argc, char** argv, std::unique_ptr<World>& world) {
   CommandLine line;
-  std::unique_ptr<World> world;
   try {
+    heartbeat::set_timeout(timeout_of(argc, argv));
     world = World::open(&argc, &argv);
     explain_mapping_faults();  // after MPI, which may set handlers of its own
     const bool chief = world->all().rank() == 0;
+    std::optional<int> usage;
+    std::string wrong;
     try {
       line.app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      if (chief) {
-        const int code = usage_error(line.app, error, argc, argv);
-        return finish_stdout() || code != 0 ? code : 1;
-      }
-      return error.get_exit_code() == 0 ? 0 : kUsage;
+      usage = error.get_exit_code() == 0 ? 0 : kUsage;
+      wrong = error.what();
+      if (chief) usage = usage_error(line.app, error, argc, argv);
     }
+    if (world->all().size() > 1) agree(world->all(), process_facts(argc > 1 ? argv[1] : "", wrong));
+    if (usage) return finish_stdout() || *usage != 0 ? *usage : 1;
     log_open("", chief);
     const int code = line.run(*world);
     return finish_stdout() || code != 0 ? code : 1;
@@ -300,4 +305,14 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     return fail(world.get(), error.what(), 1, false);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  prepare_process(argc, argv);
+  std::unique_ptr<World> world;
+  const int code = run(argc, argv, world);
+  if (world) world->set_exit_code(code);
+  return code;
 }

@@ -4,6 +4,7 @@
 #include "app/fit.h"
 #include "app/plan_text.h"
 #include "app/progress.h"
+#include "app/rank_facts.h"
 #include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/trainer.h"
@@ -38,11 +39,24 @@ class Loop {
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
         3 * trainer_.engine().count(false).flops / static_cast<double>(extent.tokens());
+  }
+
+  std::vector<Fact> facts(const std::optional<std::string>& from) {
+    return start_facts(config_, trainer_.engine(),
+                       trainer_.loader().description() + "\n" + trainer_.loader().state(), from);
+  }
+
+  void open(const std::optional<std::string>& from) {
     if (chief()) open_folder(from);
     log_words_to(path_ + "/log.txt");
   }
 
   int run() {
+    if (stop_requested(world_.all())) {
+      if (chief()) log_info("stopped by a signal before the first step: nothing is to be saved");
+      end("stop");
+      return kSavedOnSignal;
+    }
     if (chief() && trainer_.steps_done() >= trainer_.steps_total())
       log_info("nothing is left to do: step {} of {}; raise train.tokens to go on",
                trainer_.steps_done(), trainer_.steps_total());
@@ -184,10 +198,15 @@ class Loop {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+Fact options_fact(const TrainOptions& options) {
+  return {"command line",
+          fmt::format("--dry-run: {}\n--resume: {}\n", options.dry_run, options.resume),
+          "start all ranks with the same options"};
+}
+
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
-  install_stop_signals();
   Config config;
   together(world.all(), [&] {
     config = load_config(options.config, options.sets);
@@ -195,6 +214,7 @@ int train(World& world, const TrainOptions& options) {
     check_for_training(config, world.all().size());
   });
   world.set_timeout(config.run.timeout);
+  agree(world.all(), {config_fact(config), options_fact(options)});
   // The smallest share of any rank, so that all decide alike.
   const int64_t memory = -all_max(world.all(), -(machine_memory() / world.local_size()));
   const int threads = cpu::threads_of_rank(config.run.threads);
@@ -216,6 +236,8 @@ int train(World& world, const TrainOptions& options) {
                            : kUnknown;
   std::optional<Loop> loop;
   together(world.all(), [&] { loop.emplace(world, config, start.checkpoint(), sgemm); });
+  agree(world.all(), loop->facts(start.checkpoint()));
+  together(world.all(), [&] { loop->open(start.checkpoint()); });
   return loop->run();
 }
 

@@ -1,5 +1,7 @@
 #include "core/path.h"
 
+#include "core/heartbeat.h"
+
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -14,6 +16,7 @@ namespace {
 
 // The kind of what a path names, as in st_mode; 0: nothing is there.
 mode_t kind_of(const std::string& path, bool follow) {
+  const StorageCall call("stat", path);
   struct stat info {};
   if ((follow ? ::stat(path.c_str(), &info) : ::lstat(path.c_str(), &info)) == 0)
     return info.st_mode & S_IFMT;
@@ -50,6 +53,7 @@ bool is_folder(const std::string& path) { return kind_of(path, true) == S_IFDIR;
 bool is_link(const std::string& path) { return kind_of(path, false) == S_IFLNK; }
 
 std::vector<std::string> names_in(const std::string& folder) {
+  const StorageCall call("listing", folder);
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(folder.c_str()), ::closedir);
   if (!open) {
