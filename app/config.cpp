@@ -27,7 +27,9 @@ void describe(V& v, RunConfig& c) {
   v("threads", c.threads,
     "threads of a rank; 0: OMP_NUM_THREADS, else the rank's share of the cores that it may run on",
     Range{0, 4096});
-  v("timeout", c.timeout, "seconds without an answer from another rank before the run ends",
+  v("timeout", c.timeout,
+    "seconds without a sign of work from another rank before the run ends; one call to storage (a "
+    "write, an fsync) may take as long, but at least 30, the start of all ranks at least 15",
     Range{1, 1e9});
   v("stop_before", c.stop_before,
     "seconds after which the run saves and ends with exit code 75; 0: never", kCount);

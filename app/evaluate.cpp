@@ -4,6 +4,7 @@
 #include "app/metrics.h"
 #include "app/model_text.h"
 #include "app/numbers.h"
+#include "app/rank_facts.h"
 #include "app/run_text.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -259,6 +260,11 @@ int evaluate(World& world, const EvaluateOptions& o) {
                           .precision = precision_of(config.train),
                           .plan = {.largest = {largest, T}, .positions = T, .training = false}});
   load_weights(engine, source);
+  std::string read;
+  for (size_t i = 0; i < sets.size(); ++i)
+    read += fmt::format("{}: {} rows of {} tokens, {} at once\n", sets[i].source.name,
+                        batches[i].rows(), T, batches[i].largest());
+  agree(ranks, {config_fact(config), text_fact("data", read), weights_fact(engine)});
   const auto begin = std::chrono::steady_clock::now();
   const bool watched = ranks.rank() == 0 && terminal().present;
   for (size_t i = 0; i < sets.size(); ++i) {

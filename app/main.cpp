@@ -5,8 +5,11 @@
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/measure_commands.h"
+#include "app/process_start.h"
+#include "app/rank_facts.h"
 #include "app/run_folder.h"
 #include "app/tokenize.h"
+#include "core/heartbeat.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
 #include "parallel/comm.h"
@@ -16,6 +19,7 @@
 #include <functional>
 #include <limits>
 #include <new>
+#include <optional>
 #include <thread>
 
 namespace {
@@ -249,7 +253,7 @@ struct CommandLine {
 // in order; what this rank alone may know of ends the others too.
 int fail(World* world, const std::string& text, int code, bool shared) {
   const bool alone = !world || world->all().size() == 1;
-  const bool speaks = alone || (shared ? world->all().rank() == 0 : world->claim_word());
+  const bool speaks = alone || (shared ? world->all().rank() == 0 : heartbeat::claim_word());
   if (speaks) {
     std::fprintf(stderr, "falcon-train: %s\n", text.c_str());
     log_last_words(text);
@@ -261,17 +265,19 @@ int fail(World* world, const std::string& text, int code, bool shared) {
   return code;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+// Opens the world, does what the command line says, and returns the exit code.
+int run(int argc, char** argv, std::unique_ptr<World>& world) {
   CommandLine line;
-  std::unique_ptr<World> world;
   try {
+    heartbeat::set_timeout(timeout_of(argc, argv));
     world = World::open(&argc, &argv);
     explain_mapping_faults();  // after MPI, which may set handlers of its own
     const bool chief = world->all().rank() == 0;
-    if (const auto code = parse_command_line(line.app, argc, argv, chief))
-      return finish_stdout() || *code != 0 ? *code : 1;
+    const auto usage = parse_command_line(line.app, argc, argv, chief);
+    if (world->all().size() > 1)
+      agree(world->all(),
+            process_facts(argc > 1 ? argv[1] : "", usage ? std::to_string(*usage) : ""));
+    if (usage) return finish_stdout() || *usage != 0 ? *usage : 1;
     log_open("", chief);
     const int code = line.run(*world);
     return finish_stdout() || code != 0 ? code : 1;
@@ -284,4 +290,14 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     return fail(world.get(), error.what(), 1, false);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  prepare_process(argc, argv);
+  std::unique_ptr<World> world;
+  const int code = run(argc, argv, world);
+  if (world) world->set_exit_code(code);
+  return code;
 }

@@ -1,6 +1,7 @@
 // probe: one forward (and backward) of a model on given tokens, to compare with another
 // implementation.
 #include "app/commands.h"
+#include "app/rank_facts.h"
 #include "app/engine.h"
 #include "core/log.h"
 #include "core/nan.h"
@@ -22,6 +23,12 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 struct Rows {
   int64_t B = 0, T = 0;
   std::vector<int64_t> ids, labels, documents;
+  std::string digest() const {
+    Digest digest;
+    for (const auto* all : {&ids, &labels, &documents})
+      digest.add(all->data(), all->size() * sizeof(int64_t));
+    return fmt::format("{} rows of {} tokens, digest {}", B, T, digest.text());
+  }
 };
 
 Rows read_rows(const std::string& path, int64_t vocab) {
@@ -176,6 +183,8 @@ int probe(World& world, const ProbeOptions& options) {
                                    .z_loss = static_cast<float>(config.train.z_loss),
                                    .training = options.gradients}});
   load_weights(engine, source);
+  agree(world.all(),
+        {config_fact(config), text_fact("tokens", rows.digest()), weights_fact(engine)});
 
   std::vector<Batch> batches;
   for (int64_t row = data.rank(); row < rows.B; row += data.size())

@@ -3,6 +3,7 @@
 #include "app/engine.h"
 #include "app/evaluate.h"
 #include "app/model_text.h"
+#include "app/rank_facts.h"
 #include "core/file.h"
 
 #include <nlohmann/json.hpp>
@@ -257,6 +258,12 @@ int score(World& world, const EvaluateOptions& o) {
                  .precision = precision_of(config.train),
                  .plan = {.largest = {1, capacity}, .positions = longest, .training = false}});
   load_weights(engine, source);
+  Digest digest;
+  for (const Line& r : requests) digest.add(r.tokens.data(), r.tokens.size() * sizeof(int32_t));
+  agree(world.all(), {config_fact(config),
+                      text_fact("requests", fmt::format("{} requests of {} tokens, digest {}",
+                                                        requests.size(), total, digest.text())),
+                      weights_fact(engine)});
   std::vector<Score> scores(requests.size());
   Group& ranks = world.all();
   for (size_t i = static_cast<size_t>(ranks.rank()); i < rows.size();

@@ -34,7 +34,7 @@ std::string batch_text(const Recipe& recipe) {
   std::string text;
   for (const BatchStage& stage : recipe.batch)
     text += fmt::format("{}{}", text.empty() ? "" : ", then ",
-                        grouped(stage.sequences * recipe.sequence_length));
+                        grouped_count(stage.sequences * recipe.sequence_length));
   return text + " tokens each";
 }
 
@@ -45,32 +45,25 @@ std::string validation_text(const Config& config) {
     names += (names.empty() ? "" : ", ") + config.data.validation[i].name;
   if (config.data.validation.size() > kShown)
     names += fmt::format(", and {} more", config.data.validation.size() - kShown);
-  return fmt::format("{}, every {} steps, {} of each", names, grouped(config.validate.every),
+  return fmt::format("{}, every {} steps, {} of each", names, grouped_count(config.validate.every),
                      config.validate.sequences > 0
-                         ? grouped(config.validate.sequences) + " sequences"
+                         ? grouped_count(config.validate.sequences) + " sequences"
                          : "all sequences");
 }
 
 }  // namespace
 
-std::string grouped(int64_t number) {
-  std::string text = std::to_string(number);
-  const size_t first = number < 0 ? 1 : 0;
-  for (size_t at = text.size(); at > first + 3;) text.insert(at -= 3, ",");
-  return text;
-}
-
 std::string run_text(const Config& config, int64_t tokens_seen) {
   const Recipe recipe = recipe_of(config);
   const int64_t steps = steps_left(recipe, tokens_seen);
   const int64_t tokens = std::max<int64_t>(config.train.tokens - tokens_seen, 0);
-  std::string text = fmt::format("run: {} steps to come, {}, {} in all", grouped(steps),
-                                 batch_text(recipe), grouped(tokens));
+  std::string text = fmt::format("run: {} steps to come, {}, {} in all", grouped_count(steps),
+                                 batch_text(recipe), grouped_count(tokens));
   text += "\n  epochs to come: " + epochs_text(config, static_cast<double>(tokens));
   text += "\n  validation: " + validation_text(config);
   text += config.checkpoint.every > 0
               ? fmt::format("\n  checkpoints: every {} steps and at the end",
-                            grouped(config.checkpoint.every))
+                            grouped_count(config.checkpoint.every))
               : "\n  checkpoints: at the end and on a signal alone";
   return text;
 }
@@ -78,7 +71,7 @@ std::string run_text(const Config& config, int64_t tokens_seen) {
 std::string time_text(int64_t steps_left, double seconds_a_step) {
   return fmt::format(
       "this run will take {} more: {} steps of {:.3g} s, without validation and saves",
-      duration(static_cast<double>(steps_left) * seconds_a_step), grouped(steps_left),
+      duration(static_cast<double>(steps_left) * seconds_a_step), grouped_count(steps_left),
       seconds_a_step);
 }
 

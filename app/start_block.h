@@ -15,7 +15,4 @@ std::string run_text(const Config& config, int64_t tokens_seen = 0);
 // "this run will take 18h20m: ..." from the measured seconds of a step.
 std::string time_text(int64_t steps_left, double seconds_a_step);
 
-// 1234567 -> "1,234,567"
-std::string grouped(int64_t number);
-
 }  // namespace ft

@@ -26,7 +26,7 @@ void record_init_from(RunFolder& folder, const Config& config, Store& store) {
   store.for_pieces([&](Param&, Piece& piece) { names.insert(piece.name); });
   const auto tensors = static_cast<double>(names.size());
   const auto parameters = static_cast<double>(store.parameters());
-  log_info("weights: {} tensors, {} parameters from {}", tensors, grouped(store.parameters()),
+  log_info("weights: {} tensors, {} parameters from {}", tensors, grouped_count(store.parameters()),
            config.model.init_from);
   folder.event("init_from", 0,
                {.texts = {{"path", config.model.init_from}},

@@ -3,6 +3,7 @@
 #include "app/fit.h"
 #include "app/plan_text.h"
 #include "app/progress.h"
+#include "app/rank_facts.h"
 #include "app/run_folder.h"
 #include "app/run_start.h"
 #include "app/run_text.h"
@@ -53,6 +54,10 @@ class Loop {
     const Extent extent{config.train.micro_batch, config.data.sequence_length};
     flops_per_token_ =
         3 * trainer_->engine().count(false).model_flops / static_cast<double>(extent.tokens());
+    agree(world.all(),
+          start_facts(config_, trainer_->engine(),
+                      trainer_->loader().description() + "\n" + trainer_->loader().state(),
+                      start.checkpoint()));
     // All that can be refused has been looked at.
     start.make_room(world);
     together(world.all(), [&] {
@@ -65,6 +70,11 @@ class Loop {
   }
 
   int run() {
+    if (stop_requested(world_.all())) {
+      if (chief()) log_info("stopped by a signal before the first step: nothing is to be saved");
+      end("stop", {{"why", "a signal before the first step"}});
+      return kSavedOnSignal;
+    }
     try {
       return steps();
     } catch (const SharedError& error) {  // at work, whatever it was: exit code 1
@@ -193,10 +203,15 @@ std::string model_of_checkpoint(World& world, const TrainOptions& options) {
   return broadcast_text(world.all(), text, 0);
 }
 
+Fact options_fact(const TrainOptions& options) {
+  return {"command line",
+          fmt::format("--dry-run: {}\n--resume: {}\n", options.dry_run, options.resume),
+          "start all ranks with the same options"};
+}
+
 }  // namespace
 
 int train(World& world, const TrainOptions& options) {
-  install_stop_signals();
   const std::string resolved = model_of_checkpoint(world, options);
   Config config;
   together(world.all(), [&] {
@@ -209,6 +224,7 @@ int train(World& world, const TrainOptions& options) {
     }
   });
   world.set_timeout(config.run.timeout);
+  agree(world.all(), {config_fact(config), options_fact(options)});
   const Ranks ranks = ranks_of(world, config.run);
   config = resolve(config, ranks.memory, ranks);
   const std::string problem = fit_problem(config, ranks.memory, ranks);

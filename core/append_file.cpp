@@ -1,5 +1,6 @@
 #include "core/append_file.h"
 
+#include "core/heartbeat.h"
 #include "core/path.h"
 
 #include <fcntl.h>
@@ -40,6 +41,7 @@ AppendFile::AppendFile(AppendFile&& other) noexcept
 
 // Writes what waits; false where the disk does not take all of it.
 bool AppendFile::flush() {
+  const StorageCall call("write", path_);
   size_t done = 0;
   int why = 0;
   while (done < waiting_.size() && why == 0) {
@@ -77,6 +79,7 @@ void AppendFile::add(std::string_view record) {
 
 void AppendFile::sync() {
   add("");
+  const StorageCall call("fsync", path_);
   if (!failing_ && ::fsync(fd_) != 0 && errno != EINVAL)
     warn_(fmt::format("{}: cannot be brought to the disk: {}", path_, std::strerror(errno)));
 }

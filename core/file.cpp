@@ -1,5 +1,6 @@
 #include "core/file.h"
 
+#include "core/heartbeat.h"
 #include "core/path.h"
 
 #include <fcntl.h>
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kMostLinks = 40;          // as the kernel has it
-constexpr size_t kReadPiece = 4 << 20;  // bytes a call
+constexpr size_t kPiece = 4 << 20;      // bytes a call
 constexpr const char* kMark = ".tmp-";  // NAME.tmp-PID
 
 std::string parent_of(const std::string& path) {
@@ -111,6 +112,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   if (to.through) {
     file_ = open_through(to);
   } else {
+    const StorageCall call("open", path_);
     const fs::path target(target_);
     remove_stale_temporaries(parent_of(target_), target.filename().string());
     temporary_ = fmt::format("{}{}{}", target_, kMark, ::getpid());
@@ -121,19 +123,28 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
 
 AtomicFile::~AtomicFile() {
   if (!file_) return;
+  const StorageCall call("close", path_);
   std::fclose(file_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
-  if (bytes == 0) return;  // an empty container's data may be null
-  FT_CHECK(std::fwrite(data, 1, bytes, file_) == bytes, "{}: writing failed at byte {}: {}", path_,
-           position_, std::strerror(errno));
-  position_ += static_cast<int64_t>(bytes);
+  const auto* from = static_cast<const char*>(data);
+  for (size_t done = 0; done < bytes;) {  // an empty container's data may be null
+    std::optional<StorageCall> call;
+    if (!temporary_.empty()) call.emplace("write", path_);
+    const size_t n = std::min(bytes - done, kPiece);
+    FT_CHECK(std::fwrite(from + done, 1, n, file_) == n, "{}: writing failed at byte {}: {}", path_,
+             position_, std::strerror(errno));
+    position_ += static_cast<int64_t>(n);
+    done += n;
+  }
 }
 
 void AtomicFile::commit() {
   const bool through = temporary_.empty();  // devices and FIFOs know no fsync
+  std::optional<StorageCall> call;          // nor does a pipe's reader have to hurry
+  if (!through) call.emplace("fsync", path_);
   FT_CHECK(std::fflush(file_) == 0 && (through || ::fsync(fileno(file_)) == 0),
            "{}: writing failed: {}", path_, std::strerror(errno));
   const bool closed = std::fclose(std::exchange(file_, nullptr)) == 0;
@@ -187,6 +198,7 @@ void write_text(const std::string& path, std::string_view text) {
 }
 
 void sync_path(const std::string& path) {
+  const StorageCall call("fsync", path);
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   FT_CHECK(fd >= 0, "{}: cannot be opened: {}", path, std::strerror(errno));
   const int result = ::fsync(fd);
@@ -199,6 +211,7 @@ namespace {
 
 // An open regular file and its size.
 int open_regular(const std::string& path, int64_t& size) {
+  const StorageCall call("open", path);
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) path_error(path, "cannot be opened", errno, 2);
   struct stat info {};
@@ -218,8 +231,9 @@ InputFile::~InputFile() { ::close(fd_); }
 void InputFile::read(int64_t offset, void* to, size_t bytes) const {
   for (size_t done = 0; done < bytes;) {
     const int64_t at = offset + static_cast<int64_t>(done);
-    const ssize_t n = ::pread(fd_, static_cast<char*>(to) + done,
-                              std::min(bytes - done, kReadPiece), static_cast<off_t>(at));
+    const StorageCall call("read", path_);
+    const ssize_t n = ::pread(fd_, static_cast<char*>(to) + done, std::min(bytes - done, kPiece),
+                              static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     const int why = n < 0 ? errno : EIO;
     if (n <= 0)

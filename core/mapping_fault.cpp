@@ -1,6 +1,8 @@
 // All of this may run in a signal handler: only calls that POSIX allows there, no allocation.
 #include "core/mapping_fault.h"
 
+#include "core/heartbeat.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -81,12 +83,17 @@ void on_fault(int, siginfo_t* info, void*) {
     line = std::strchr(line + 1, ' ');  // after the rights
     ++line;
     const uint64_t offset = hex(line) + (address - begin);
+    if (!heartbeat::claim_word()) {  // another rank tells of it and ends us
+      ::sleep(2);
+      ::_exit(1);
+    }
     say("falcon-train: ");
     say(path);
     say(": cannot be read at byte ");
     say_number(offset);
     say(" any more: the file became shorter while it was in use, or its disk or server failed. "
         "Bring the file back and resume from the last checkpoint\n");
+    if (!heartbeat::is_alone()) ::sleep(1);  // the others are to find the word taken
     ::_exit(1);
   }
   // Not ours: the instruction runs again and the system does what it does by default.

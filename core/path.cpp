@@ -1,5 +1,7 @@
 #include "core/path.h"
 
+#include "core/heartbeat.h"
+
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -19,6 +21,7 @@ constexpr int kMostLinks = 40;  // as the kernel has it
 
 // The kind of what a path names, as in st_mode; 0: nothing is there.
 mode_t kind_of(const std::string& path, bool follow) {
+  const StorageCall call("stat", path);
   struct stat info {};
   if ((follow ? ::stat(path.c_str(), &info) : ::lstat(path.c_str(), &info)) == 0)
     return info.st_mode & S_IFMT;
@@ -71,6 +74,7 @@ std::string behind_links(const std::string& path) {
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
+  const StorageCall call("listing", folder);
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(folder.c_str()), ::closedir);
   if (!open) {

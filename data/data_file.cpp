@@ -1,6 +1,7 @@
 #include "data/data_file.h"
 
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "data/mapped_pages.h"
 
 #include <fcntl.h>
@@ -131,6 +132,7 @@ const uint8_t* DataFile::bytes(int64_t offset, int64_t count, std::vector<uint8_
     return impl_->mapped.data() + offset;
   }
   if (room.size() < static_cast<size_t>(count)) room.resize(static_cast<size_t>(count));
+  const StorageCall call("read", path());
   const auto file = impl_->use();
   for (int64_t done = 0; done < count;) {
     const ssize_t n =

@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "data/mix.h"
 #include "data/names.h"
 #include "data/order.h"
@@ -10,9 +11,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <future>
 #include <optional>
+#include <thread>
 
 namespace ft {
 
@@ -46,6 +49,7 @@ std::vector<std::unique_ptr<Source>> open_sources(const DataConfig& config, uint
   const auto work = [&] {
     for (size_t s = next++; s < sources.size(); s = next++) {
       try {
+        const StorageCall call("opening", config.train[s].path);
         sources[s] = std::make_unique<Source>(config.train[s], access, seed);
       } catch (...) {
         failed[s] = std::current_exception();
@@ -82,7 +86,7 @@ struct Loader::Impl {
   // The step under preparation. Works on a copy of the position, so state() does not depend on it.
   struct Ahead {
     int64_t global_batch, micro_batch;
-    std::future<Prepared> prepared;
+    std::future<Prepared> prepared;  // does not wait when it goes
   };
   std::optional<Ahead> ahead;
 
@@ -116,6 +120,7 @@ struct Loader::Impl {
     std::vector<Sample> mine;
     for (int64_t i = 0; i < global_batch; ++i) {
       const auto s = static_cast<size_t>(blend.next());
+      const StorageCall call("reading", sources[s]->set.prefix());
       auto spans = sources[s]->order.take(p.sources.at(names[s]).cursor, config.sequence_length);
       if (i % dp_size == dp_rank) mine.push_back({s, std::move(spans)});
     }
@@ -132,17 +137,26 @@ struct Loader::Impl {
     return {std::move(step), std::move(p)};
   }
 
-  void start(int64_t global_batch, int64_t micro_batch) {
-    ahead.emplace(Ahead{global_batch, micro_batch,
-                        std::async(std::launch::async, [=, this, p = position]() mutable {
-                          return prepare(std::move(p), global_batch, micro_batch);
-                        })});
+  // The thread keeps what it reads from alive, so that nobody has to wait for it.
+  static void start(const std::shared_ptr<Impl>& impl, int64_t global_batch, int64_t micro_batch) {
+    std::packaged_task<Prepared()> task([=, p = impl->position]() mutable {
+      return impl->prepare(std::move(p), global_batch, micro_batch);
+    });
+    impl->ahead.emplace(Ahead{global_batch, micro_batch, task.get_future()});
+    std::thread(std::move(task)).detach();
+  }
+
+  void drop_ahead() {
+    if (!ahead) return;
+    if (std::uncaught_exceptions() == 0) ahead->prepared.wait();
+    else ahead->prepared.wait_for(std::chrono::seconds(1));
+    ahead.reset();
   }
 };
 
 Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int dp_rank,
                int dp_size)
-    : impl_(std::make_unique<Impl>()) {
+    : impl_(std::make_shared<Impl>()) {
   Impl& i = *impl_;
   i.config = config;
   i.vocab = vocab_size;
@@ -170,7 +184,7 @@ Loader::Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int 
   enter_blend(i.position, i.present);
 }
 
-Loader::~Loader() = default;  // the future of std::async waits for its thread
+Loader::~Loader() { impl_->drop_ahead(); }
 
 StepBatches Loader::next(int64_t global_batch, int64_t micro_batch) {
   Impl& i = *impl_;
@@ -180,13 +194,13 @@ StepBatches Loader::next(int64_t global_batch, int64_t micro_batch) {
                   "train.global_batch must be a multiple of them",
                   global_batch, micro_batch, i.dp_size);
   if (i.ahead && (i.ahead->global_batch != global_batch || i.ahead->micro_batch != micro_batch))
-    i.ahead.reset();
-  if (!i.ahead) i.start(global_batch, micro_batch);
+    i.drop_ahead();
+  if (!i.ahead) Impl::start(impl_, global_batch, micro_batch);
   auto future = std::move(i.ahead->prepared);
   i.ahead.reset();
   Prepared prepared = future.get();  // rethrows; the position is then still that before the step
   i.position = std::move(prepared.after);
-  i.start(global_batch, micro_batch);
+  Impl::start(impl_, global_batch, micro_batch);
   return std::move(prepared.step);
 }
 
@@ -213,7 +227,7 @@ SourceChanges Loader::restore(const DataState& state) {
   }
   enter_blend(p, i.present);
   for (const auto& s : i.sources) p.taken.try_emplace(s->config.name, 0);
-  i.ahead.reset();  // waits
+  i.drop_ahead();
   for (const auto& s : i.sources)
     s->order = SourceOrder(s->set, p.sources.at(s->config.name).key, p.seed);
   i.position = std::move(p);

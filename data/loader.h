@@ -43,6 +43,7 @@ class Loader {
  public:
   // Opens and checks all sources; throws ConfigError naming file and fault.
   Loader(const DataConfig& config, int64_t vocab_size, uint64_t seed, int dp_rank, int dp_size);
+  // Waits for what is being read, but not for storage that hangs while an error is on its way out.
   ~Loader();
 
   // The next `global_batch` samples of the run; this rank's share comes in micro-batches of at most
@@ -63,7 +64,7 @@ class Loader {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // also of the thread that reads ahead
 };
 
 // A validation set, once over in file order: at most `max_sequences` samples (0 = all), the last

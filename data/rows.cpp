@@ -1,6 +1,7 @@
 #include "data/rows.h"
 
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "core/tensor.h"
 
 #include <algorithm>
@@ -36,6 +37,7 @@ Sample read_sample(const TokenSet& set, const std::vector<Span>& spans, int64_t 
   Sample sample;
   sample.tokens.resize(static_cast<size_t>(total));
   if (set.has_mask()) sample.counts.resize(static_cast<size_t>(total));
+  const StorageCall call("reading", set.prefix());
   int64_t at = 0;
   for (const Span& span : spans) {
     int32_t* tokens = sample.tokens.data() + at;

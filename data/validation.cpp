@@ -1,5 +1,6 @@
 // Validation sets: once over, in file order.
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "data/rows.h"
 
 #include <algorithm>
@@ -36,6 +37,7 @@ struct ValidationBatches::Impl {
   // This rank's next sample; empty: none is left.
   std::vector<Span> own_spans() {
     while (sample < samples) {
+      const StorageCall call("reading", set.prefix());
       auto spans = next_spans(set, config.sequence_length, document, offset);
       if (sample++ % ranks == rank) return spans;
     }
@@ -51,6 +53,7 @@ ValidationBatches::ValidationBatches(const DataSource& source, const DataConfig&
                   "validation needs data.sequence_length and train.micro_batch "
                   "of 1 or more; they are {} and {}",
                   length, micro_batch);
+  const StorageCall call("opening", source.path);
   TokenSet set(source.path, access_of(config.read));
   FT_CHECK_CONFIG(set.tokens() > 1, "{}: a validation set needs two tokens at least, it has {}",
                   source.path, set.tokens());

@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include "core/heartbeat.h"
 #include <algorithm>
 
 namespace ft {
@@ -97,6 +98,7 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
                    .scale = static_cast<float>(config_.embedding_multiplier)});
   BlockInputs in = block_inputs(set, e);
   for (size_t l = 0; l < blocks_.size(); ++l) {
+    beat();
     const auto at = static_cast<int64_t>(l);
     if (dt_peaks_.dims) in.dt_peak = dt_peaks_.row_range(at, at + 1);
     blocks_[l].forward(c, blocks_[l].saved(set.banks[l], e), in, set.stream[l].row_range(0, T),
@@ -125,6 +127,7 @@ void Model::for_chunks(Ctx& c, const SlotSet& set, const Extent& e,
   const Param& head = head_.present() ? head_ : embed_;
   const int64_t T = e.tokens(), rows = chunk_rows(T);
   for (int64_t begin = 0; begin < T; begin += rows) {
+    beat();
     const int64_t end = std::min(T, begin + rows);
     const Temp logits = c.temp(precision_.compute, {end - begin, padded_vocab_});
     c(ops::Gemm{
@@ -210,6 +213,7 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
   }
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = blocks_.size(); l-- > 0;) {
+    beat();
     const Tensor x = set.stream[l].row_range(0, T);
     const Block::Saved saved = blocks_[l].saved(set.banks[l], e);
     if (plan_.recompute != Recompute::None) {

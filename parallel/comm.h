@@ -1,8 +1,9 @@
 // SEAM 3: talking to other ranks. Collectives are non-blocking: they return a Request that is
 // polled until done or until its deadline passes, which throws with the names of the ranks that
-// stayed silent. Every reduction folds the ranks' parts in rank order, in fp32 or fp64, so its
-// result does not depend on timing and is bitwise equal on all ranks. Called from the main thread
-// only.
+// stayed silent; it counts from the last beat of another rank of the node (core/heartbeat.h). What
+// MPI itself reports is thrown, too. Every reduction folds the ranks' parts in rank order, in fp32
+// or fp64, so its result does not depend on timing and is bitwise equal on all ranks. Called from
+// the main thread only.
 #pragma once
 
 #include "core/device.h"
@@ -63,6 +64,7 @@ std::vector<std::string> gather_text(Group& group,
                                      const std::string& text);  // every rank's text, on all ranks
 
 // The whole job. Starts MPI where a launcher started us, else a world of one; ends it orderly.
+// Starting, splitting and ending cannot be polled: where they hang, the process ends with a message.
 class World {
  public:
   static std::unique_ptr<World> open(int* argc, char*** argv);
@@ -72,12 +74,9 @@ class World {
       int color, int key) = 0;         // collective; ranks of equal color, ordered by key
   virtual int local_rank() const = 0;  // among the ranks of this node
   virtual int local_size() const = 0;
-  virtual void set_timeout(
-      double seconds) = 0;  // deadline of every request from now on (run.timeout)
+  virtual void set_timeout(double seconds) = 0;  // deadline of every wait from now on (run.timeout)
+  virtual void set_exit_code(int code) = 0;      // what this process ends with, where ending hangs
   [[noreturn]] virtual void abort(int exit_code) = 0;  // ends all ranks at once
-  // For an error that only this rank may know of: true for the first rank of this node that asks.
-  // It prints the message and aborts; the others leave the word to it and wait for their end.
-  virtual bool claim_word() = 0;
 };
 
 std::string mpi_library();  // name and version

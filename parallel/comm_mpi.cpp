@@ -4,9 +4,14 @@
 #include "parallel/comm.h"
 #include "parallel/comm_request.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -84,12 +89,16 @@ void fold(Dtype dtype, void* to, const void* from, int64_t n, Reduce reduce) {
 
 class MpiGroup : public Group {
  public:
-  MpiGroup(MPI_Comm comm, detail::Pulse* pulse) : comm_(comm), pulse_(pulse) {
+  MpiGroup(MPI_Comm comm, bool* broken) : comm_(comm), broken_(broken) {
+    MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
+  // Freeing asks for the others; where something has failed, they may not come.
   ~MpiGroup() override {
-    if (comm_ != MPI_COMM_WORLD) MPI_Comm_free(&comm_);
+    if (comm_ == MPI_COMM_WORLD || *broken_ || std::uncaught_exceptions() > 0) return;
+    const RankCall call("MPI_Comm_free");
+    MPI_Comm_free(&comm_);
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -169,14 +178,14 @@ class MpiGroup : public Group {
     if (size_ == 1) return {};
     return request("barrier", {[this] {
                      std::vector<MPI_Request> one(1);
-                     MPI_Ibarrier(comm_, one.data());
+                     detail::check_mpi(MPI_Ibarrier(comm_, one.data()), "barrier");
                      return one;
                    }});
   }
 
  private:
   Request request(const char* what, std::vector<Request::Impl::Stage> stages) {
-    auto impl = std::make_unique<Request::Impl>(std::move(stages), pulse_,
+    auto impl = std::make_unique<Request::Impl>(std::move(stages), broken_,
                                                 fmt::format("rank {}: {}", rank_, what));
     impl->test();  // the first stage starts now
     return Request(std::move(impl));
@@ -194,17 +203,19 @@ class MpiGroup : public Group {
   void send_from(std::vector<MPI_Request>& all, const void* data, int64_t bytes, int to, int tag) {
     for (int64_t at = 0; at < bytes; at += kMessageBytes) {
       all.emplace_back();
-      MPI_Isend(static_cast<const char*>(data) + at,
-                static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, to, tag, comm_,
-                &all.back());
+      const int n = static_cast<int>(std::min(kMessageBytes, bytes - at));
+      detail::check_mpi(
+          MPI_Isend(static_cast<const char*>(data) + at, n, MPI_BYTE, to, tag, comm_, &all.back()),
+          fmt::format("rank {}: send to rank {}", rank_, to));
     }
   }
   void receive_into(std::vector<MPI_Request>& all, void* data, int64_t bytes, int from, int tag) {
     for (int64_t at = 0; at < bytes; at += kMessageBytes) {
       all.emplace_back();
-      MPI_Irecv(static_cast<char*>(data) + at,
-                static_cast<int>(std::min(kMessageBytes, bytes - at)), MPI_BYTE, from, tag, comm_,
-                &all.back());
+      const int n = static_cast<int>(std::min(kMessageBytes, bytes - at));
+      detail::check_mpi(
+          MPI_Irecv(static_cast<char*>(data) + at, n, MPI_BYTE, from, tag, comm_, &all.back()),
+          fmt::format("rank {}: receive from rank {}", rank_, from));
     }
   }
 
@@ -258,7 +269,7 @@ class MpiGroup : public Group {
   }
 
   MPI_Comm comm_;
-  detail::Pulse* pulse_;
+  bool* broken_;
   int rank_ = 0, size_ = 1;
   uint64_t started_ = 0;                           // collectives
   std::vector<std::unique_ptr<Scratch>> scratch_;  // as many as were under way at once
@@ -268,6 +279,14 @@ bool launched() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"})
     if (std::getenv(name)) return true;
   return false;
+}
+
+// The same text in all ranks of a job on a node, and in no other job's.
+std::string job_name() {
+  std::string name;
+  for (const char* part : {"PMIX_NAMESPACE", "SLURM_JOB_ID", "SLURM_STEP_ID", "PMI_JOBID"})
+    if (const char* value = std::getenv(part)) name += std::string("-") + value;
+  return name.empty() ? fmt::format("below-{}", ::getppid()) : name;
 }
 
 // A process that no launcher started: a world of one, without MPI.
@@ -300,9 +319,9 @@ class LoneWorld : public World {
   std::unique_ptr<Group> split(int, int) override { return std::make_unique<LoneGroup>(); }
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
-  void set_timeout(double) override {}
+  void set_timeout(double seconds) override { heartbeat::set_timeout(seconds); }
+  void set_exit_code(int) override {}
   void abort(int exit_code) override { std::_Exit(exit_code); }
-  bool claim_word() override { return true; }
 
  private:
   LoneGroup group_;
@@ -311,66 +330,72 @@ class LoneWorld : public World {
 class MpiWorld : public World {
  public:
   MpiWorld(int* argc, char*** argv) {
+    heartbeat::join(job_name());
+    const RankCall call("starting MPI (MPI_Init)", heartbeat::start_timeout());
     int provided = 0;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
-    group_ = std::make_unique<MpiGroup>(MPI_COMM_WORLD, &pulse_);
-    MPI_Comm node;
-    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, group_->rank(), MPI_INFO_NULL, &node);
-    MPI_Comm_rank(node, &local_rank_);
-    MPI_Comm_size(node, &local_size_);
+    group_ = std::make_unique<MpiGroup>(MPI_COMM_WORLD, &broken_);
+    heartbeat::set_rank(group_->rank());
+    MPI_Comm comm;
+    detail::check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, group_->rank(),
+                                          MPI_INFO_NULL, &comm),
+                      "MPI_Comm_split_type");
+    MpiGroup node(comm, &broken_);
+    local_rank_ = node.rank(), local_size_ = node.size();
     share_stamps(node);
-    MPI_Comm_free(&node);
   }
   ~MpiWorld() override {
     group_.reset();
-    pulse_.mine = nullptr;
-    if (window_ != MPI_WIN_NULL) MPI_Win_free(&window_);
+    const RankCall call("ending MPI (MPI_Finalize; what the run was to write is written)", 0,
+                        exit_code_ == 0 ? 1 : exit_code_);
     MPI_Finalize();
   }
   Group& all() override { return *group_; }
   std::unique_ptr<Group> split(int color, int key) override {
+    const RankCall call("MPI_Comm_split");
     MPI_Comm comm;
-    MPI_Comm_split(MPI_COMM_WORLD, color, key, &comm);
-    return std::make_unique<MpiGroup>(comm, &pulse_);
+    detail::check_mpi(MPI_Comm_split(MPI_COMM_WORLD, color, key, &comm), "MPI_Comm_split");
+    return std::make_unique<MpiGroup>(comm, &broken_);
   }
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
-  void set_timeout(double seconds) override { pulse_.timeout = seconds; }
+  void set_timeout(double seconds) override { heartbeat::set_timeout(seconds); }
+  void set_exit_code(int code) override { exit_code_ = code; }
   void abort(int exit_code) override {
     std::fflush(nullptr);
+    const RankCall call("MPI_Abort", 0, exit_code);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
   }
-  bool claim_word() override {
-    return pulse_.local.empty() || pulse_.local[0]->claimed.exchange(1) == 0;
-  }
 
  private:
-  // Where the node lends no shared memory, deadlines go without names.
-  void share_stamps(MPI_Comm node) {
-    MPI_Comm_set_errhandler(node, MPI_ERRORS_RETURN);
-    void* memory = nullptr;
-    if (MPI_Win_allocate_shared(sizeof(detail::Pulse::Stamp), 1, MPI_INFO_NULL, node, &memory,
-                                &window_) != MPI_SUCCESS) {
-      window_ = MPI_WIN_NULL;
-      return;
-    }
-    pulse_.mine = new (memory) detail::Pulse::Stamp{};
-    pulse_.mine->rank.store(group_->rank());
-    pulse_.beat();
-    for (int r = 0; r < local_size_; ++r) {
-      MPI_Aint bytes = 0;
-      int unit = 0;
-      MPI_Win_shared_query(window_, r, &bytes, &unit, &memory);
-      pulse_.local.push_back(static_cast<detail::Pulse::Stamp*>(memory));
-    }
-    MPI_Barrier(node);  // all stamps are set before anybody reads one
+  // Memory without a name in any file system, reached over /proc and never given back: it is gone
+  // with the last process. Where that does not work, deadlines go without beats and names.
+  void share_stamps(MpiGroup& node) {
+    const size_t bytes = static_cast<size_t>(local_size_) * sizeof(Stamp);
+    int fd = local_rank_ == 0 ? ::memfd_create("heartbeat", MFD_CLOEXEC) : -1;
+    if (fd >= 0 && ::ftruncate(fd, static_cast<off_t>(bytes)) != 0) fd = -1;
+    const std::string place =
+        broadcast_text(node, fmt::format("/proc/{}/fd/{}", ::getpid(), fd), 0);
+    if (local_rank_ != 0) fd = ::open(place.c_str(), O_RDWR | O_CLOEXEC);
+    void* memory =
+        fd < 0 ? MAP_FAILED : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    const bool failed = all_max(node, int64_t{memory == MAP_FAILED}) > 0;  // all have looked
+    if (fd >= 0) ::close(fd);
+    if (failed) return;
+    auto* stamps = static_cast<Stamp*>(memory);
+    auto* mine = new (stamps + local_rank_) Stamp{};
+    mine->rank.store(group_->rank());
+    mine->worked.store(std::chrono::steady_clock::now().time_since_epoch().count());
+    node.barrier().wait();  // all stamps are set before anybody reads one
+    std::vector<Stamp*> all;
+    for (int r = 0; r < local_size_; ++r) all.push_back(stamps + r);
+    heartbeat::share(mine, all);
   }
 
-  detail::Pulse pulse_;  // outlives the groups that point at it
-  MPI_Win window_ = MPI_WIN_NULL;
+  bool broken_ = false;  // outlives the groups that point at it
   std::unique_ptr<MpiGroup> group_;
-  int local_rank_ = 0, local_size_ = 1;
+  int local_rank_ = 0, local_size_ = 1, exit_code_ = 0;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "parallel/comm.h"
 
 // The C interface alone: the removed C++ bindings would need another library.
@@ -14,8 +15,6 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -27,32 +26,17 @@ namespace ft {
 
 namespace detail {
 
-inline int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-// The deadline of requests, and a stamp of each rank of this node in shared memory: who has not
-// touched MPI for long is computing, stopped or gone, and is named when a deadline passes.
-struct Pulse {
-  struct Stamp {
-    std::atomic<int64_t> at;  // CLOCK_MONOTONIC, one clock for all processes of a node
-    std::atomic<int64_t> rank;
-    std::atomic<int64_t> claimed;  // of the node's first stamp: the word, see World::claim_word
-  };
-  double timeout = 600;  // seconds
-  bool broken = false;   // a deadline has passed: nothing more is waited for
-  Stamp* mine = nullptr;
-  std::vector<Stamp*> local;
-
-  void beat() {
-    if (mine) mine->at.store(now_ns(), std::memory_order_relaxed);
-  }
-  std::string silent() const {
-    std::string names;
-    for (const Stamp* s : local)
-      if (static_cast<double>(now_ns() - s->at.load(std::memory_order_relaxed)) > timeout * 0.5e9)
-        names += fmt::format("{}{}", names.empty() ? "" : ", ", s->rank.load());
-    return names.empty() ? "" : fmt::format(" Silent on this node: rank {}.", names);
-  }
-};
+// What MPI answers to a call that failed, as an error of ours.
+inline void check_mpi(int code, const std::string& what) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = {};
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  throw Error(
+      fmt::format("{}: MPI has failed: {}. A rank or the network between the nodes broke "
+                  "down; resume from the last checkpoint",
+                  what, text));
+}
 
 }  // namespace detail
 
@@ -60,17 +44,19 @@ struct Pulse {
 class Request::Impl {
  public:
   using Stage = std::function<std::vector<MPI_Request>()>;
-  Impl(std::vector<Stage> stages, detail::Pulse* pulse, std::string what)
-      : stages_(std::move(stages)), pulse_(pulse), what_(std::move(what)) {}
+  // broken: of the world; set once something has failed, and then nothing more is waited for.
+  Impl(std::vector<Stage> stages, bool* broken, std::string what)
+      : stages_(std::move(stages)), broken_(broken), what_(std::move(what)) {
+    beat();
+  }
 
   bool test() {
-    pulse_->beat();
+    heartbeat::wait_on();
     while (true) {
       if (!pending_.empty()) {
-        int done = 0;
-        MPI_Testall(static_cast<int>(pending_.size()), pending_.data(), &done, MPI_STATUSES_IGNORE);
-        if (!done) return false;
+        if (!test_pending()) return false;
         pending_.clear();
+        beat();
       }
       if (next_ == stages_.size()) return true;
       pending_ = stages_[next_++]();
@@ -78,18 +64,13 @@ class Request::Impl {
   }
 
   void wait() {
-    const auto begin = std::chrono::steady_clock::now();
+    Patience patience;
     for (int64_t polls = 0; !test(); ++polls) {
       if (polls < 2000) continue;
-      ::usleep(polls < 4000 ? 1 : 50);
-      const double waited =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      pulse_->broken = pulse_->broken || waited >= pulse_->timeout;
-      FT_CHECK(waited < pulse_->timeout,
-               "{}: no answer from other ranks within {} s (run.timeout).{} A rank has stopped or "
-               "hangs; look at the "
-               "last line of each rank's output",
-               what_, pulse_->timeout, pulse_->silent());
+      ::usleep(polls < 4000 ? 1 : polls < 40000 ? 50 : 500);  // the longer, the lazier
+      if (polls % 64 != 0 || patience.spent_on_others() < heartbeat::timeout()) continue;
+      *broken_ = true;
+      throw Error(heartbeat::no_answer(what_, heartbeat::timeout()));
     }
   }
 
@@ -100,7 +81,7 @@ class Request::Impl {
     if (!impl) return;
     try {
       if (!impl->test()) {
-        if (impl->pulse_->broken || std::uncaught_exceptions() > 0) {
+        if (*impl->broken_ || std::uncaught_exceptions() > 0) {
           (void)impl.release();
           return;
         }
@@ -113,10 +94,24 @@ class Request::Impl {
   }
 
  private:
+  bool test_pending() {
+    int done = 0;
+    status_.resize(pending_.size());
+    int code =
+        MPI_Testall(static_cast<int>(pending_.size()), pending_.data(), &done, status_.data());
+    if (code == MPI_ERR_IN_STATUS)
+      for (const MPI_Status& one : status_)
+        if (one.MPI_ERROR != MPI_SUCCESS && one.MPI_ERROR != MPI_ERR_PENDING) code = one.MPI_ERROR;
+    *broken_ = *broken_ || code != MPI_SUCCESS;
+    detail::check_mpi(code, what_);
+    return done != 0;
+  }
+
   std::vector<Stage> stages_;
   size_t next_ = 0;
   std::vector<MPI_Request> pending_;
-  detail::Pulse* pulse_;
+  std::vector<MPI_Status> status_;
+  bool* broken_;
   std::string what_;
 };
 

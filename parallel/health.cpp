@@ -12,7 +12,20 @@ namespace ft {
 
 namespace {
 volatile std::sig_atomic_t g_stop = 0;
-void raise_flag(int signal) { g_stop = signal; }
+
+// Who presses Ctrl-C twice does not want to wait for a save.
+void raise_flag(int signal) {
+  if (signal == SIGINT && g_stop == SIGINT) {
+    ::signal(SIGINT, SIG_DFL);
+    ::raise(SIGINT);
+  }
+  g_stop = signal;
+}
+
+bool is_ignored(int signal) {
+  struct sigaction now {};
+  return ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
 
 struct Fault {
   int code = 0;  // 0: none
@@ -37,7 +50,8 @@ void install_stop_signals() {
   struct sigaction action {};
   action.sa_handler = raise_flag;
   action.sa_flags = SA_RESTART;
-  for (int signal : {SIGTERM, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
+  for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) ::sigaction(signal, &action, nullptr);
+  if (!is_ignored(SIGHUP)) ::sigaction(SIGHUP, &action, nullptr);  // nohup
 }
 
 bool stop_requested(Group& group) { return stop_signal(group) != 0; }

@@ -8,7 +8,8 @@
 
 namespace ft {
 
-// SIGTERM, SIGUSR1 and SIGUSR2 only raise a flag from now on.
+// SIGTERM, SIGINT, SIGHUP (unless it is ignored: nohup), SIGUSR1 and SIGUSR2 only raise a flag from
+// now on; a second SIGINT ends the process.
 void install_stop_signals();
 // Collective: whether any rank was asked to stop.
 bool stop_requested(Group& group);

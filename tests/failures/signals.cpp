@@ -42,6 +42,15 @@ std::string newest(const std::string& name) {
   return newest_checkpoint(run_folder(name) + "/checkpoints", nullptr).value_or("");
 }
 
+// Whether a process has a handler of its own for a signal.
+bool catches(pid_t pid, int signal) {
+  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("SigCgt:"))
+      return std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1;
+  return false;
+}
+
 // Kills a run at random moments while it saves after every step; each time what is there must open
 // and verify. At the end the run must be the one that was never killed.
 void kill_while_saving(const std::string& name, int kills, unsigned seed) {
@@ -74,8 +83,9 @@ void kill_while_saving(const std::string& name, int kills, unsigned seed) {
 
 TEST_CASE("failures: a signal during a step ends it, saves, and leaves with 75") {
   const int ranks = GENERATE(1, 2);
-  const int signal = GENERATE(SIGUSR1, SIGUSR2, SIGTERM);
-  if (ranks > 1 && signal == SIGTERM) return;  // mpirun keeps it to itself and kills
+  const int signal = GENERATE(SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP);
+  // mpirun keeps these to itself and kills, or is killed.
+  if (ranks > 1 && (signal == SIGTERM || signal == SIGINT || signal == SIGHUP)) return;
   const std::string name = fmt::format("signal-{}-{}", signal, ranks);
   INFO(name);
   Job job(name, ranks, kLong + " checkpoint.every=0");
@@ -93,16 +103,82 @@ TEST_CASE("failures: a signal during a step ends it, saves, and leaves with 75")
   goes_on_to_the_same_end(name, ranks);
 }
 
-TEST_CASE("failures: SIGTERM to one rank alone stops all of them") {
-  const std::string name = "term-one";
+TEST_CASE("failures: a signal to one rank alone stops all of them") {
+  const int signal = GENERATE(SIGTERM, SIGINT, SIGHUP);
+  const std::string name = fmt::format("one-{}", signal);
   Job job(name, 2, kLong + " checkpoint.every=0");
   REQUIRE(job.wait_for_step(3));
   const auto ranks = ranks_of(name);
   REQUIRE(ranks.size() == 2);
-  ::kill(ranks[1], SIGTERM);
+  ::kill(ranks[1], signal);
   CHECK(job.wait() == 75);
   CHECK(job.no_process_left());
-  goes_on_to_the_same_end(name, 2);
+  if (signal == SIGTERM) goes_on_to_the_same_end(name, 2);
+}
+
+TEST_CASE("failures: a signal before the first step ends the run in order") {
+  make_set();
+  const int signal = GENERATE(SIGINT, SIGTERM, SIGUSR1);
+  const std::string name = fmt::format("early-{}", signal);
+  Job job(name, 1, kLong);
+  REQUIRE(eventually(10, [&] { return !ranks_of(name).empty() && catches(job.pid(), signal); }));
+  job.kill(signal);
+  CHECK(job.wait() == 75);
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(log.find("stopped by ") != std::string::npos);
+}
+
+TEST_CASE("failures: a second Ctrl-C ends at once") {
+  // The first is caught while the run waits for its folder's lock, which a stopped run holds.
+  Job holder("twice", 1, "train.tokens=1B");
+  REQUIRE(holder.wait_for_step(1));
+  ::kill(holder.pid(), SIGSTOP);
+  const std::string command = train_command("twice", 1, "train.tokens=1B");
+  CHECK(shell("sh -c 'exec " + command +
+                  "' & PID=$!; sleep 2; kill -2 $PID; sleep 0.3; "
+                  "kill -2 $PID; wait $PID",
+              "second.log") == 128 + SIGINT);
+}
+
+TEST_CASE("failures: SIGUSR1 and SIGUSR2 are nothing to the other commands") {
+  const int signal = GENERATE(SIGUSR1, SIGUSR2);
+  const std::string out = workspace() + "/usr";
+  CHECK(shell(fmt::format("sh -c '{} tokenize {}/text --out {} & sleep 0.1; kill -{} $!; wait $!'",
+                          binary(), workspace(), out, signal),
+              "usr.log") == 0);
+  CHECK(fs::exists(out + ".idx"));
+}
+
+TEST_CASE("failures: a closed pipe does not end a run") {
+  make_set();
+  CHECK(shell("bash -c '" + train_command("pipe", 1, "") + " | head -1; exit ${PIPESTATUS[0]}'",
+              "pipe.log") == 0);
+  CHECK(fs::exists(checkpoint_path("pipe", 12)));
+  CHECK(read_text(run_folder("pipe") + "/log.txt").find("done: 12 steps") != std::string::npos);
+}
+
+TEST_CASE("failures: closed standard streams get nobody else's file") {
+  make_set();
+  REQUIRE(shell(train_command("closed", 1, "") + " <&- >&- 2>&-", "closed.log") == 0);
+  for (const char* file : {"/metrics.jsonl", "/events.jsonl"}) {
+    std::istringstream lines(read_text(run_folder("closed") + file));
+    for (std::string line; std::getline(lines, line);) CHECK(line.starts_with("{"));
+  }
+  const std::string out = workspace() + "/streams";
+  REQUIRE(shell("sh -c '" + binary() + " tokenize " + workspace() + "/text --out " + out +
+                    " <&- >&- 2>&-'",
+                "streams.log") == 0);
+  CHECK(read_text(out + ".idx") == read_text(workspace() + "/set.idx"));
+}
+
+TEST_CASE("failures: a limit of file sizes is a save that failed, not an end without a word") {
+  make_set();
+  CHECK(shell("bash -c 'ulimit -f 64; " + train_command("limit", 1, "") + "'", "limit.log") == 1);
+  const std::string log = log_of("limit");
+  INFO(log);
+  CHECK(times(log, "falcon-train: ") == 1);
+  CHECK(log.find("File too large") != std::string::npos);
 }
 
 TEST_CASE("failures: a signal during a save does not harm it") {
