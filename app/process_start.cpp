@@ -1,6 +1,7 @@
 #include "app/process_start.h"
 
 #include "app/config.h"
+#include "app/wait_policy.h"
 #include "parallel/health.h"
 
 #include <fcntl.h>
@@ -31,8 +32,14 @@ void choose_signals(std::string_view command) {
 }  // namespace
 
 void prepare_process(int argc, char** argv) {
-  choose_signals(argc > 1 ? argv[1] : "");
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) ::sigaddset(&signals, signal);
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);  // until handlers stand for good
   open_standard_streams();
+  wait_as_cores_allow(argv);
+  choose_signals(argc > 1 ? argv[1] : "");
+  ::sigprocmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
 double timeout_of(int argc, char** argv) {

@@ -275,10 +275,11 @@ class MpiGroup : public Group {
   std::vector<std::unique_ptr<Scratch>> scratch_;  // as many as were under way at once
 };
 
-bool launched() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"})
-    if (std::getenv(name)) return true;
-  return false;
+// The rank that a launcher gave this process; null: none started it.
+const char* launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
+    if (const char* rank = std::getenv(name)) return rank;
+  return nullptr;
 }
 
 // The same text in all ranks of a job on a node, and in no other job's.
@@ -331,6 +332,7 @@ class MpiWorld : public World {
  public:
   MpiWorld(int* argc, char*** argv) {
     heartbeat::join(job_name());
+    heartbeat::set_rank(std::atoi(launched_rank()));
     const RankCall call("starting MPI (MPI_Init)", heartbeat::start_timeout());
     int provided = 0;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
@@ -401,7 +403,7 @@ class MpiWorld : public World {
 }  // namespace
 
 std::unique_ptr<World> World::open(int* argc, char*** argv) {
-  if (launched()) return std::make_unique<MpiWorld>(argc, argv);
+  if (launched_rank()) return std::make_unique<MpiWorld>(argc, argv);
   return std::make_unique<LoneWorld>();
 }
 

@@ -143,11 +143,44 @@ TEST_CASE("failures: a second Ctrl-C ends at once") {
 
 TEST_CASE("failures: SIGUSR1 and SIGUSR2 are nothing to the other commands") {
   const int signal = GENERATE(SIGUSR1, SIGUSR2);
+  // Sent as soon as it is ignored: it comes in the midst of the work.
   const std::string out = workspace() + "/usr";
-  CHECK(shell(fmt::format("sh -c '{} tokenize {}/text --out {} & sleep 0.1; kill -{} $!; wait $!'",
-                          binary(), workspace(), out, signal),
+  const std::string bit = signal == SIGUSR1 ? "512" : "2048";
+  const std::string wait =
+      "while kill -0 $! && [ $((0x$(sed -n s/^SigIgn:.//p /proc/$!/status) & " + bit +
+      ")) -eq 0 ]; do :; done; ";
+  CHECK(shell(fmt::format("bash -c '{} tokenize {}/text --out {} & {} kill -{} $!; wait $!'",
+                          binary(), workspace(), out, wait, signal),
               "usr.log") == 0);
+  INFO(log_of("usr"));
   CHECK(fs::exists(out + ".idx"));
+  CHECK(log_of("usr").find("No such process") == std::string::npos);
+}
+
+TEST_CASE("failures: threads of a run that starts beside busy programs wait asleep") {
+  make_set();
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  const std::string before = policy ? policy : "";
+  ::unsetenv("OMP_WAIT_POLICY");
+  std::vector<pid_t> busy;
+  for (unsigned i = 0; i < std::thread::hardware_concurrency(); ++i) {
+    busy.push_back(::fork());
+    if (busy.back() == 0)
+      for (;;) (void)::getppid();
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  {
+    Job job("beside", 1, "train.tokens=1B");
+    CHECK(job.wait_for_step(2));
+    const std::string place = fmt::format("/proc/{}/environ", job.pid());
+    std::stringstream environment;
+    environment << std::ifstream(place).rdbuf();
+    CHECK(environment.str().find("GOMP_SPINCOUNT=1000") != std::string::npos);
+    job.kill(SIGUSR1);
+    CHECK(job.wait() == 75);
+  }
+  for (const pid_t pid : busy) ::kill(pid, SIGKILL), ::waitpid(pid, nullptr, 0);
+  if (policy) ::setenv("OMP_WAIT_POLICY", before.c_str(), 1);
 }
 
 TEST_CASE("failures: a closed pipe does not end a run") {

@@ -2,6 +2,7 @@
 #include "parallel/comm.h"
 
 #include "core/check.h"
+#include "core/heartbeat.h"
 #include "parallel/mesh.h"
 #include "tests/catch.h"
 #include "tests/world.h"
@@ -200,4 +201,44 @@ TEST_CASE("a rank that stays away ends the wait with an error that names it", "[
   if (world.all().rank() == 0) world.all().receive(tensor(v), last, 98).wait();
   if (world.all().rank() == last) world.all().send(tensor(v), 0, 98).wait();
   world.all().barrier().wait();
+}
+
+TEST_CASE("a rank that is long at work and beats is waited for", "[mpi]") {
+  World& world = test::world();
+  Group& all = world.all();
+  if (all.size() == 1 || world.local_size() != all.size()) return;  // beats stay in a node
+  all.barrier().wait();
+  world.set_timeout(0.3);
+  if (all.rank() == 0)
+    for (int i = 0; i < 20; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      beat();
+    }
+  CHECK_NOTHROW(all.barrier().wait());
+  world.set_timeout(600);
+  all.barrier().wait();
+}
+
+TEST_CASE("storage that is slow is waited for by the other ranks", "[mpi]") {
+  World& world = test::world();
+  Group& all = world.all();
+  if (all.size() == 1 || world.local_size() != all.size()) return;
+  all.barrier().wait();
+  world.set_timeout(0.3);
+  if (all.rank() == 0) {
+    const std::string path = "a file";
+    const StorageCall call("read", path);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+  }
+  CHECK_NOTHROW(all.barrier().wait());
+  world.set_timeout(600);
+  all.barrier().wait();
+}
+
+TEST_CASE("what MPI reports is an error of ours", "[mpi]") {
+  Group& all = test::world().all();
+  if (all.size() == 1) return;
+  std::vector<float> v(4);
+  CHECK_THROWS_WITH(all.send(tensor(v), all.size(), 5), Catch::Contains("MPI has failed"));
+  all.barrier().wait();
 }

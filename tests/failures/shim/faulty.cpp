@@ -2,6 +2,8 @@
 //   FT_SLOW=fsync|pread:RANK:SECONDS:PART  of rank RANK (or any: *), on paths that hold PART; from
 //                                          its 4th such call on; SECONDS may be inf
 //   FT_STOP=CALL:RANK                      rank RANK stops itself (SIGSTOP) as it enters an MPI call
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <mpi.h>
