@@ -169,7 +169,7 @@ ModelSource open_model(const std::string& path) {
       "(checkpoints/)",
       path);
   source.checkpoint = std::make_shared<Checkpoint>(chosen);
-  const Config config = parse_config(source.checkpoint->state().at("config"), chosen);
+  const Config config = parse_config(source.checkpoint->text("config"), chosen);
   source.model = config.model;
   source.tokenizer = config.data.tokenizer;
   source.data = config.data;

@@ -284,11 +284,15 @@ int main(int argc, char** argv) {
     try {
       line.app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      if (chief) return usage_error(line.app, error, argc, argv);
+      if (chief) {
+        const int code = usage_error(line.app, error, argc, argv);
+        return finish_stdout() || code != 0 ? code : 1;
+      }
       return error.get_exit_code() == 0 ? 0 : kUsage;
     }
     log_open("", chief);
-    return line.run(*world);
+    const int code = line.run(*world);
+    return finish_stdout() || code != 0 ? code : 1;
   } catch (const SharedError& error) {
     return fail(world.get(), error.what(), error.exit_code(), true);
   } catch (const Error& error) {

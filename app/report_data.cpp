@@ -3,11 +3,14 @@
 #include "app/progress.h"
 #include "core/check.h"
 #include "core/file.h"
+#include "core/path.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -127,8 +130,9 @@ class Reader {
 // f(row) for each JSON object that has a step; the number of other lines. -1: no such file.
 template <class F>
 int64_t each_row(const std::string& path, F&& f) {
+  if (!exists(path)) return -1;
   std::ifstream file(path);
-  if (!file) return -1;
+  FT_CHECK(file.is_open(), "{}: cannot be opened: {}", path, std::strerror(errno));
   int64_t damaged = 0;
   for (std::string line; std::getline(file, line);) {
     if (line.empty()) continue;
@@ -136,6 +140,7 @@ int64_t each_row(const std::string& path, F&& f) {
     if (row.is_object() && std::abs(number(row, "step")) < 1e15) f(row);
     else ++damaged;
   }
+  FT_CHECK(!file.bad(), "{}: cannot be read to its end: {}", path, std::strerror(errno));
   return damaged;
 }
 

@@ -3,16 +3,18 @@
 #include "core/check.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/path.h"
 
 #include <nlohmann/json.hpp>
 
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
-#include <utility>
+#include <optional>
 
 namespace ft {
 
@@ -21,18 +23,42 @@ using nlohmann::json;
 
 namespace {
 
-// Drops the lines of later steps, and lines that are damaged (a kill in the middle of one).
-void keep_lines_until(const std::string& path, int64_t step) {
-  std::ifstream file(path);
-  AtomicFile kept(path);
-  std::string line;
-  while (step > 0 && std::getline(file, line)) {
-    const json object = json::parse(line, nullptr, false);
-    if (!object.is_object()) continue;
-    const auto at = object.find("step");
-    if (at != object.end() && at->is_number_integer() && at->get<int64_t>() <= step)
-      kept.write(line + "\n");
+// A line's step; nothing where it is damaged (a kill in the middle of it).
+std::optional<int64_t> step_of(const std::string& line) {
+  const json object = json::parse(line, nullptr, false);
+  if (!object.is_object()) return std::nullopt;
+  const auto at = object.find("step");
+  if (at == object.end() || !at->is_number_integer()) return std::nullopt;
+  return at->get<int64_t>();
+}
+
+// FOLDER/NAME.after-step-XXXXXXXX.jsonl, or with .2, .3, ... the first that is free.
+std::string free_name(const std::string& folder, const std::string& name, int64_t step) {
+  for (int n = 1;; ++n) {
+    const std::string path = fmt::format("{}/{}.after-step-{:08}{}.jsonl", folder, name, step,
+                                         n == 1 ? "" : fmt::format(".{}", n));
+    if (!exists(path)) return path;
   }
+}
+
+// Moves the lines of later steps, and damaged ones, to a file of their own.
+void keep_lines_until(const std::string& folder, const std::string& name, int64_t step) {
+  const std::string path = folder + "/" + name + ".jsonl";
+  if (!exists(path)) return;
+  std::ifstream file(path);
+  FT_CHECK(file.is_open(), "{}: cannot be opened: {}", path, std::strerror(errno));
+  AtomicFile kept(path);
+  std::optional<AtomicFile> aside;
+  std::string line;
+  while (std::getline(file, line)) {
+    const auto at = step_of(line);
+    const bool stays = step > 0 && at && *at <= step;
+    if (!stays && !aside) aside.emplace(free_name(folder, name, step));
+    (stays ? kept : *aside).write(line + "\n");
+  }
+  FT_CHECK(!file.bad(), "{}: cannot be read to its end: {}", path, std::strerror(errno));
+  if (!aside) return;
+  aside->commit();
   kept.commit();
 }
 
@@ -80,7 +106,7 @@ Failure g_failure;
 
 void write_config(const std::string& path, const std::string& config, int64_t step) {
   const std::string file = path + "/config.yaml";
-  if (step > 0 && fs::exists(file) && read_text(file) != config)
+  if (step > 0 && exists(file) && read_text(file) != config)
     fs::rename(file, fmt::format("{}/config.until-step-{:08}.yaml", path, step));
   write_text(file, config);
 }
@@ -88,20 +114,10 @@ void write_config(const std::string& path, const std::string& config, int64_t st
 }  // namespace
 
 // A line that a killed process left unfinished is ended, or it would spoil the next one.
-LineFile::LineFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "a+")) {
-  FT_CHECK(file_, "{}: cannot be written: {}", path, std::strerror(errno));
-  torn_ = std::fseek(file_, -1, SEEK_END) == 0 && std::fgetc(file_) != '\n';
-}
-LineFile::~LineFile() { std::fclose(file_); }
-
-void LineFile::add(const std::string& text) {
-  const std::string whole = (torn_ ? "\n" : "") + text + "\n";
-  torn_ = std::fwrite(whole.data(), 1, whole.size(), file_) != whole.size();
-  torn_ |= std::fflush(file_) != 0;
-  if (torn_ && !std::exchange(told_, true))
-    log_warn("{}: cannot be written ({}); lines are missing from now on", path_,
-             std::strerror(errno));
-  if (torn_) std::clearerr(file_);
+LineFile::LineFile(const std::string& path)
+    : file_(path, [](const std::string& text) { log_warn("{}", text); }) {
+  std::ifstream file(path, std::ios::binary);
+  if (file.seekg(-1, std::ios::end) && file.get() != '\n') file_.add("\n");
 }
 
 RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step,
@@ -110,11 +126,12 @@ RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t
   fs::create_directories(path, error);
   FT_CHECK(!error, "{}: the run's folder cannot be made: {}; set run.directory to another place",
            path, error.message());
+  keep_lines_until(path, "metrics", step);
   write_config(path, config, step);
-  keep_lines_until(path + "/metrics.jsonl", step);
   if (step > 0) validated_ = sets_validated(path + "/metrics.jsonl", step);
   metrics_.emplace(path + "/metrics.jsonl");
   events_.emplace(path + "/events.jsonl");
+  sync_path(path);  // the files' names
   if (tensorboard) tensorboard_.emplace(path + "/tensorboard", step + 1);
 }
 
@@ -126,6 +143,11 @@ void RunFolder::show(const Record& record) {
   for_scalars(record,
               [&](const std::string& tag, double value) { scalars.emplace_back(tag, value); });
   tensorboard_->add(record.step, scalars);
+}
+
+void RunFolder::sync() {
+  metrics_->sync();
+  events_->sync();
 }
 
 void RunFolder::add(const StepRecord& record) { show(record); }

@@ -1,7 +1,9 @@
 // What a run leaves in runs/NAME. Rank 0 writes; a failure is written by the rank that has it.
 //   config.yaml      the resolved configuration. Where a resumed run's differs from the one that is
 //                    there, the old one stays as config.until-step-XXXXXXXX.yaml
-//   metrics.jsonl    one object a step and a validation: app/metrics.h
+//   metrics.jsonl    one object a step and a validation: app/metrics.h. A run that goes back to an
+//                    earlier checkpoint leaves the lines of later steps in
+//                    metrics.after-step-XXXXXXXX.jsonl (then .2.jsonl, ...)
 //   events.jsonl     one object for what happened: below
 //   tensorboard/     the metrics as event files: app/tensorboard.h
 //   log.txt          the lines of the terminal, with their time; a resumed run appends
@@ -36,9 +38,9 @@
 
 #include "app/metrics.h"
 #include "app/tensorboard.h"
+#include "core/append_file.h"
 
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <set>
@@ -47,21 +49,16 @@
 
 namespace ft {
 
-// A file that stays open and grows by whole lines. A disk that is full does not end the run: it is
-// said once, and the lines are missing.
+// A file that stays open and grows by whole lines; what is wrong with it is logged
+// (core/append_file.h).
 class LineFile {
  public:
   explicit LineFile(const std::string& path);  // throws where it cannot be written
-  ~LineFile();
-  LineFile(const LineFile&) = delete;
-  LineFile& operator=(const LineFile&) = delete;
-  void add(const std::string& line);
+  void add(const std::string& line) { file_.add(line + "\n"); }
+  void sync() { file_.sync(); }
 
  private:
-  std::string path_;
-  std::FILE* file_;
-  bool torn_ = false;  // the last line may have been written in part
-  bool told_ = false;
+  AppendFile file_;
 };
 
 // What is not as it was: "optimizer.lr", "1e-3", "2e-3".
@@ -78,14 +75,15 @@ struct RunFacts {
 
 class RunFolder {
  public:
-  // Creates the folder and writes config.yaml. Metrics of steps after `step` (of a run resumed from
-  // there; 0: of a new one) are dropped.
+  // Creates the folder and writes config.yaml. Lines of steps after `step` (that the run goes on
+  // from; 0: it is new) are moved to metrics.after-step-XXXXXXXX.jsonl.
   RunFolder(const std::string& path, const std::string& config, int64_t step, bool tensorboard);
   void add(const StepRecord& record);
   void add(const ValidationRecord& record);
   void event(const std::string& name, int64_t step, const RunFacts& facts = {});
   // Whether that set was read after the step that the run goes on from.
   bool was_validated(const std::string& set) const { return validated_.contains(set); }
+  void sync();  // metrics and events are on the disk after this
 
  private:
   template <class Record>

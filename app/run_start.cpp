@@ -2,7 +2,9 @@
 
 #include "app/config.h"
 #include "core/check.h"
+#include "core/file.h"
 #include "core/log.h"
+#include "core/path.h"
 #include "parallel/checkpoint.h"
 #include "parallel/health.h"
 
@@ -19,34 +21,28 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Whether a folder of that name is there. Only "no such file" means that there is none.
-bool has_folder(const std::string& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (status.type() == fs::file_type::not_found) return false;
-  FT_CHECK_CONFIG(status.type() != fs::file_type::none, "{}: cannot be looked at: {}", path,
-                  error.message());
+// What is there in the place of a folder must be one.
+void check_folder(const std::string& path) {
   FT_CHECK_CONFIG(
-      status.type() == fs::file_type::directory,
+      !exists(path) || is_folder(path),
       "{}: is no folder; a run keeps its checkpoints there: move it away, or set another "
       "run.name",
       path);
-  return true;
 }
 
 // Whether an earlier life left something in a run's folder.
 bool holds_a_record(const std::string& folder) {
   for (const char* name :
        {"metrics.jsonl", "events.jsonl", "config.yaml", "log.txt", "tensorboard"})
-    if (fs::exists(fs::symlink_status(folder + "/" + name))) return true;
-  return has_folder(folder + "/checkpoints") && !fs::is_empty(folder + "/checkpoints");
+    if (exists(folder + "/" + name)) return true;
+  return !names_in(folder + "/checkpoints").empty();
 }
 
 // The first name PATH.old-1, PATH.old-2, ... that is free.
 std::string free_name(const std::string& path) {
   for (int n = 1;; ++n) {
     const std::string name = fmt::format("{}.old-{}", path, n);
-    if (!fs::exists(fs::symlink_status(name))) return name;
+    if (!exists(name) && !is_link(name)) return name;
   }
 }
 
@@ -62,57 +58,90 @@ bool lies_in(const std::string& checkpoint, const std::string& folder) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
-// The newest usable checkpoint of a run's folder.
-Beginning newest_of(const std::string& run) {
-  const std::string all = run + "/checkpoints";
-  Beginning found;
-  if (!has_folder(all)) return found;
+// What is found before the first step ends a start with exit code 2, whatever it is.
+template <class Work>
+void before_the_start(const Work& work) {
   try {
-    found.checkpoint =
-        newest_checkpoint(all, [&](const std::string& text) { found.passed_over.push_back(text); });
-  } catch (const Error& error) {
-    throw ConfigError(error.what());
+    work();
+  } catch (const SharedError& error) {
+    throw SharedError(error.what(), 2);
   }
-  for (const std::string& text : found.passed_over) log_warn("checkpoint passed over: {}", text);
-  FT_CHECK_CONFIG(found.checkpoint || found.passed_over.empty(),
-                  "{}: none of its checkpoints can be used; mend one, move the folder away, or "
-                  "start afresh with --resume none (which keeps the old one aside)",
-                  all);
+}
+
+// Collective. That all are damaged is not the same as that there is none: it is the user who may
+// begin anew.
+Beginning newest_of(Group& all, const std::string& run) {
+  const std::string folder = run + "/checkpoints";
+  Beginning found;
+  std::string damage;
+  found.checkpoint = newest_checkpoint(all, folder, [&](const std::string& text) {
+    log_warn("checkpoint passed over: {}", text);
+    damage += "\n  " + text;
+    found.passed_over.push_back(text);
+  });
+  together(all, [&] {
+    FT_CHECK_CONFIG(found.checkpoint || damage.empty(),
+                    "{}: none of its checkpoints can be used:{}\nMend one, name another with "
+                    "--resume PATH, or begin anew with --resume none, which keeps this run aside",
+                    folder, damage);
+  });
   return found;
+}
+
+// Rank 0: whether PATH of --resume is a run; else it is a checkpoint.
+bool names_a_run(const std::string& resume, const std::string& folder) {
+  FT_CHECK_CONFIG(
+      is_folder(resume),
+      "--resume {}: there is no such checkpoint folder; expected auto, none, a run, or a "
+      "path such as {}/checkpoints/step-00001000",
+      resume, folder);
+  if (exists(resume + "/manifest.json")) return false;
+  FT_CHECK_CONFIG(is_folder(resume + "/checkpoints"),
+                  "--resume {}: neither a finished checkpoint (manifest.json) nor a run "
+                  "(checkpoints/)",
+                  resume);
+  return true;
 }
 
 }  // namespace
 
-Beginning find_beginning(const std::string& folder, const std::string& resume) {
-  if (resume == "none") return {};
-  if (resume == "auto") return newest_of(folder);
-  std::error_code ignored;
-  FT_CHECK_CONFIG(
-      fs::is_directory(resume, ignored),
-      "--resume {}: there is no such checkpoint folder; expected auto, none, a run, or a "
-      "path such as {}/checkpoints/step-00001000",
-      resume, folder);
-  if (fs::exists(resume + "/manifest.json", ignored)) return {resume, {}};
-  FT_CHECK_CONFIG(fs::exists(resume + "/checkpoints", ignored),
-                  "--resume {}: neither a finished checkpoint (manifest.json) nor a run "
-                  "(checkpoints/)",
-                  resume);
-  Beginning found = newest_of(resume);
-  FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
-  log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
+Beginning find_beginning(Group& all, const std::string& folder, const std::string& resume) {
+  Beginning found;
+  if (resume == "none") return found;
+  before_the_start([&] {
+    if (resume == "auto") {
+      found = newest_of(all, folder);
+      return;
+    }
+    bool is_run = false;
+    together(all, [&] { is_run = all.rank() == 0 && names_a_run(resume, folder); });
+    if (all_max(all, int64_t{is_run}) == 0) {
+      found.checkpoint = resume;
+      return;
+    }
+    found = newest_of(all, resume);
+    together(all, [&] {
+      FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
+    });
+    if (all.rank() == 0)
+      log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
+  });
   return found;
 }
 
 RunStart::RunStart(World& world, const std::string& folder, const std::string& resume)
     : folder_(folder), resume_(resume) {
   Group& all = world.all();
-  together(all, [&] {
-    if (all.rank() != 0) return;
-    lock_.emplace(folder);
-    beginning_ = find_beginning(folder, resume);
+  before_the_start([&] {
+    together(all, [&] {
+      if (all.rank() != 0) return;
+      lock_.emplace(folder);
+      check_folder(folder + "/checkpoints");
+      clear_leftovers(folder + "/checkpoints");
+      remove_stale_temporaries(folder);
+    });
   });
-  const std::string chosen = broadcast_text(all, checkpoint().value_or(""), 0);
-  if (!chosen.empty()) beginning_.checkpoint = chosen;
+  beginning_ = find_beginning(all, folder, resume);
 }
 
 void RunStart::make_room(World& world) {
@@ -136,10 +165,9 @@ void RunStart::move_folder(const std::string& why) {
 
 void RunStart::move_later_checkpoints() {
   const std::string all = folder_ + "/checkpoints";
-  const int64_t step = std::stoll(Checkpoint(*checkpoint()).state().at("step"));
+  const int64_t step = Checkpoint(*checkpoint()).number("step");
   std::string aside;
-  for (const std::string& path : list_checkpoints(all)) {
-    if (checkpoint_step(path) <= step) continue;
+  for (const std::string& path : checkpoints_after(all, step)) {
     if (aside.empty()) {
       aside = free_name(all);
       fs::create_directory(aside);
@@ -154,7 +182,7 @@ void RunStart::move_later_checkpoints() {
 }
 
 void check_same_model(const Checkpoint& checkpoint, const ModelConfig& model, const Store& store) {
-  const Config then = parse_config(checkpoint.state().at("config"), checkpoint.path());
+  const Config then = parse_config(checkpoint.text("config"), checkpoint.path());
   std::istringstream old_lines(model_text(then.model, 0)), new_lines(model_text(model, 0));
   std::vector<std::string> changes;
   for (std::string before, now; std::getline(old_lines, before) && std::getline(new_lines, now);)

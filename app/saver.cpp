@@ -48,6 +48,7 @@ std::string Saver::path() const {
 }
 
 void Saver::write() {
+  if (folder_) folder_->sync();  // what a checkpoint builds on is on the disk before it is
   const auto begin = Clock::now();
   trainer_.save(directory_);
   saved_ = trainer_.steps_done();
@@ -65,7 +66,10 @@ void Saver::write() {
 void Saver::retain() {
   try {
     const auto before = list_checkpoints(directory_);
-    retain_checkpoints(directory_, config_.keep_last, config_.keep_every);
+    retain_checkpoints(directory_, config_.keep_last, config_.keep_every,
+                       [this](const std::string& text) {
+                         if (said_.insert(text).second) log_warn("{}", text);
+                       });
     const auto after = list_checkpoints(directory_);
     for (const std::string& path : before)
       if (std::find(after.begin(), after.end(), path) == after.end())

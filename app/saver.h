@@ -7,6 +7,7 @@
 #include "app/trainer.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 namespace ft {
@@ -42,7 +43,8 @@ class Saver {
   Trainer& trainer_;
   std::string directory_;
   RunFolder* folder_;
-  int64_t saved_ = -1;    // step
+  std::set<std::string> said_;  // about checkpoints that are nobody's to remove
+  int64_t saved_ = -1;          // step
   int64_t retry_at_ = 0;  // step at which a checkpoint that failed is tried again; 0: none did
 };
 

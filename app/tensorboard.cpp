@@ -1,6 +1,8 @@
 #include "app/tensorboard.h"
 
 #include "core/check.h"
+#include "core/log.h"
+#include "core/path.h"
 
 #include <unistd.h>
 
@@ -71,14 +73,21 @@ std::string event(int64_t step, const std::string& what) {
 std::string file_name(const fs::path& folder) {
   const std::string prefix = "events.out.tfevents.";
   auto second = static_cast<int64_t>(now());
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.rfind(prefix, 0) == 0)
+  for (const std::string& name : names_in(folder.string()))
+    if (name.starts_with(prefix))
       second = std::max<int64_t>(second, std::atoll(name.c_str() + prefix.size()) + 1);
-  }
   char host[256] = "host";
   ::gethostname(host, sizeof host - 1);
   return fmt::format("{}{:010}.{}.{}.0", prefix, second, host, ::getpid());
+}
+
+// The path of a file that is not there yet, in a folder that is.
+std::string new_file(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  FT_CHECK(!error, "{}: cannot be made: {}; or set log.tensorboard: false", folder,
+           error.message());
+  return (fs::path(folder) / file_name(folder)).string();
 }
 
 }  // namespace
@@ -89,28 +98,16 @@ uint32_t crc32c(std::string_view bytes) {
   return crc ^ 0xffffffffu;
 }
 
-EventFile::EventFile(const std::string& folder, int64_t first_step) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  FT_CHECK(!error, "{}: cannot be made: {}; or set log.tensorboard: false", folder,
-           error.message());
-  path_ = (fs::path(folder) / file_name(folder)).string();
-  file_ = std::fopen(path_.c_str(), "wb");
-  FT_CHECK(file_, "{}: cannot be written: {}; or set log.tensorboard: false", path_,
-           std::strerror(errno));
+EventFile::EventFile(const std::string& folder, int64_t first_step)
+    : file_(new_file(folder), [](const std::string& text) { log_warn("{}", text); }) {
   record(event(0, field(3, std::string("brain.Event:2"))));
   constexpr int64_t kStart = 1;  // SessionLog: status = 1
   record(event(first_step, field(7, field(1, kStart))));
-  std::fflush(file_);
 }
-
-EventFile::~EventFile() { std::fclose(file_); }
 
 void EventFile::record(const std::string& event) {
   const std::string length = bytes_of(static_cast<uint64_t>(event.size()));
-  const std::string text =
-      length + bytes_of(masked_crc(length)) + event + bytes_of(masked_crc(event));
-  std::fwrite(text.data(), 1, text.size(), file_);
+  file_.add(length + bytes_of(masked_crc(length)) + event + bytes_of(masked_crc(event)));
 }
 
 void EventFile::add(int64_t step, const Scalars& scalars) {
@@ -119,7 +116,6 @@ void EventFile::add(int64_t step, const Scalars& scalars) {
   for (const auto& [tag, value] : scalars)
     summary += field(1, field(1, tag) + field(2, static_cast<float>(value)));
   record(event(step, field(5, summary)));
-  std::fflush(file_);
 }
 
 }  // namespace ft

@@ -52,12 +52,16 @@ void Trainer::start(const std::optional<std::string>& path) {
     changes_ = changes_since(state, *path, config_, facts_);
     engine_.load_checkpoint(checkpoint);
     engine_.store().load_optimizer(checkpoint);
-    step_ = std::stoll(state.at("step"));
-    tokens_ = std::stoll(state.at("tokens"));
-    updates_ = std::stoll(state.at("updates"));
+    step_ = checkpoint.number("step");
+    tokens_ = checkpoint.number("tokens");
+    updates_ = checkpoint.number("updates");
     steps_ = step_ + steps_left(recipe_, tokens_);
-    if (state.contains("guard")) guard_.restore(state.at("guard"));
-    loader_.restore(state.at("data"));
+    try {
+      if (state.contains("guard")) guard_.restore(state.at("guard"));
+      loader_.restore(checkpoint.text("data"));
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: {}", *path, error.what()), error.exit_code());
+    }
     return;
   }
   if (!config_.model.init_from.empty()) {
@@ -195,9 +199,10 @@ void Trainer::save(const std::string& directory) {
                  {"tokens", std::to_string(tokens_)}, {"updates", std::to_string(updates_)},
                  {"data", loader_.state()},           {"guard", guard_.state()}};
   state.insert(facts_.begin(), facts_.end());
-  std::vector<CheckpointPiece> pieces;
-  if (mesh_.data->rank() == 0) pieces = engine_.store().checkpoint_pieces(true);
-  save_checkpoint(world_.all(), directory, fmt::format("step-{:08}", step_), pieces, state);
+  save_checkpoint(world_.all(), directory, fmt::format("step-{:08}", step_),
+                  share_of_pieces(engine_.store().checkpoint_pieces(true), mesh_.data->rank(),
+                                  mesh_.data->size()),
+                  state);
 }
 
 double unigram_entropy(const DataSource& source, const DataConfig& data, int64_t vocab,

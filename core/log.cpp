@@ -1,14 +1,17 @@
 #include "core/log.h"
 
+#include "core/append_file.h"
 #include "core/terminal.h"
 
 #include <spdlog/sinks/base_sink.h>
-#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace ft {
@@ -19,6 +22,7 @@ namespace {
 // together is written at once, or the eye would see the line vanish and come back.
 class Screen : public spdlog::sinks::base_sink<std::mutex> {
  public:
+  explicit Screen(bool has_file) : has_file_(has_file) {}
   void status(const std::string& text) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (text.empty() && status_.empty()) return;
@@ -36,12 +40,43 @@ class Screen : public spdlog::sinks::base_sink<std::mutex> {
   void flush_() override { std::fflush(stdout); }
 
  private:
-  static void put(const std::string& text) {
+  // Lines that the log file has, too, are no loss: they are told of once, and end nothing.
+  void put(const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    if (std::fflush(stdout) == 0 || !has_file_) return;
+    const int why = errno;
+    std::clearerr(stdout);
+    if (!std::exchange(told_, true))
+      std::fprintf(stderr,
+                   "falcon-train: warning: standard output cannot be written (%s); the "
+                   "run's log.txt has every line\n",
+                   std::strerror(why));
   }
   inline static const std::string kClear = "\r\x1b[2K";
+  const bool has_file_;
+  bool told_ = false;
   std::string status_;
+};
+
+// The run's log file. What is wrong with it is told on standard error alone: here we are in the
+// midst of a line.
+class LogFile : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit LogFile(const std::string& path)
+      : file_(path, [](const std::string& text) {
+          std::fprintf(stderr, "falcon-train: warning: %s\n", text.c_str());
+        }) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    file_.add({line.data(), line.size()});
+  }
+  void flush_() override {}
+
+ private:
+  AppendFile file_;
 };
 
 std::shared_ptr<Screen> g_screen;
@@ -51,11 +86,11 @@ constexpr const char* kFilePattern = "%Y-%m-%d %H:%M:%S %L %v";
 }  // namespace
 
 void log_open(const std::string& file, bool rank0) {
-  g_screen = std::make_shared<Screen>();
+  g_screen = std::make_shared<Screen>(!file.empty());
   std::vector<spdlog::sink_ptr> sinks{g_screen};
   sinks[0]->set_pattern("%v");
   if (!file.empty()) {
-    sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file));
+    sinks.push_back(std::make_shared<LogFile>(file));
     sinks[1]->set_pattern(kFilePattern);
   }
   auto logger = std::make_shared<spdlog::logger>("falcon-train", sinks.begin(), sinks.end());
@@ -82,12 +117,20 @@ void log_words_to(const std::string& file) { g_last_words = file; }
 
 void log_last_words(const std::string& text) noexcept try {
   if (g_last_words.empty()) return;
-  spdlog::logger logger("last words",
-                        std::make_shared<spdlog::sinks::basic_file_sink_st>(g_last_words));
+  spdlog::logger logger("last words", std::make_shared<LogFile>(g_last_words));
   logger.set_pattern(kFilePattern);
   logger.error("{}", text);
   logger.flush();
 } catch (...) {  // a full disk, say; standard error has it
+}
+
+bool finish_stdout() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return true;
+  if (errno == EPIPE) return true;  // the reader wanted no more
+  std::fprintf(stderr, "falcon-train: standard output could not be written in full: %s\n",
+               errno != 0 ? std::strerror(errno) : "a write failed; is the disk full?");
+  return false;
 }
 
 void log_status(const std::string& text) {

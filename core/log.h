@@ -21,6 +21,10 @@ void log_last_words(const std::string& text) noexcept;
 // callers that know that there is a terminal (core/terminal.h); no wider than it.
 void log_status(const std::string& text);
 
+// Brings out what was printed on standard output. False where part of it is lost (a full disk), after
+// a word on standard error: results that nobody can read are a failure.
+bool finish_stdout();
+
 template <class... A>
 void log_info(fmt::format_string<A...> format, A&&... a) {
   log_line(LogLevel::Info, fmt::format(format, std::forward<A>(a)...));

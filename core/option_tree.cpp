@@ -2,6 +2,7 @@
 #include "core/option_tree.h"
 
 #include "core/file.h"
+#include "core/path.h"
 
 #include <algorithm>
 #include <charconv>
@@ -17,9 +18,9 @@ using Impl = OptionNode::Impl;
 constexpr uintmax_t kMaxFile = 16 << 20;
 
 Impl::Ptr read_file(const std::string& path) {
+  FT_CHECK_CONFIG(exists(path), "{}: no such file", path);
+  FT_CHECK_CONFIG(!is_folder(path), "{}: is a folder; a YAML file is expected", path);
   std::error_code error;
-  FT_CHECK_CONFIG(fs::exists(path, error), "{}: no such file", path);
-  FT_CHECK_CONFIG(!fs::is_directory(path, error), "{}: is a folder; a YAML file is expected", path);
   const uintmax_t bytes = fs::file_size(path, error);
   FT_CHECK_CONFIG(error || bytes <= kMaxFile,
                   "{}: {} bytes; a configuration has at most 16 MiB. Is this the right file?", path,
@@ -53,8 +54,7 @@ Impl::Ptr load_file(const std::string& path, std::vector<std::string>& open) {
   if (!place.is_scalar() || place.scalar().empty())
     option_error(place, "extends must name one YAML file, relative to this one");
   const std::string target = (fs::path(path).parent_path() / place.scalar()).string();
-  std::error_code error;
-  if (!fs::is_regular_file(target, error))
+  if (!is_file(target))
     option_error(place, fmt::format("extends: {} does not exist (relative paths start from the "
                                     "folder of this file)",
                                     target));

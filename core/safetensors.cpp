@@ -172,6 +172,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : impl_(std::make_uniq
       impl_->tensors.emplace(name, parse_tensor(path, name, value, start, size - start));
       continue;
     }
+    if (value.is_null()) continue;  // none, as the format's own reader has it
     FT_CHECK_CONFIG(value.is_object(), "{}: damaged: __metadata__ is not an object", path);
     for (const auto& [key, text] : value.items()) {
       FT_CHECK_CONFIG(text.is_string(), "{}: damaged: __metadata__ '{}' is not text", path, key);

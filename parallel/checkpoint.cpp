@@ -1,56 +1,28 @@
-// Opening, reading, listing and retaining checkpoints. Saving is in checkpoint_save.cpp.
+// Opening, reading and verifying. Folders of checkpoints are in checkpoint_folder.cpp, saving is in
+// checkpoint_save.cpp.
 #include "parallel/checkpoint.h"
 
 #include "core/check.h"
 #include "core/file.h"
+#include "core/path.h"
 #include "parallel/checkpoint_io.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
-#include <filesystem>
+#include <memory>
 
 namespace ft {
 
-namespace fs = std::filesystem;
-
-struct Checkpoint::Impl {
-  std::string path;
-  detail::Manifest manifest;
-  std::map<std::string, MappedFile> files;
-  std::map<std::string, std::vector<bool>> checked;  // by tensor: pieces whose checksum was right
-
-  const uint8_t* bytes_of(const detail::StoredPiece& p) const {
-    return files.at(p.file).data() + p.offset;
-  }
-
-  void check_hash(const std::string& name, const detail::StoredPiece& p) const {
-    const uint64_t found = XXH64(bytes_of(p), static_cast<size_t>(p.bytes()), 0);
-    FT_CHECK(found == p.hash,
-             "{}/{}: tensor {} (rows {} to {}) is damaged: checksum {}, expected {}; use an older "
-             "checkpoint",
-             path, p.file, name, p.row, p.row + p.rows, detail::hex(found), detail::hex(p.hash));
-  }
-
-  const detail::StoredTensor& tensor(const std::string& name) const {
-    const auto found = manifest.tensors.find(name);
-    FT_CHECK(found != manifest.tensors.end(), "{}: has no tensor {}", path, name);
-    return found->second;
-  }
-};
-
 namespace {
 
-std::string existing_text(const std::string& path, const char* why) {
-  std::error_code ignored;
-  FT_CHECK(fs::is_regular_file(path, ignored), "{}: is missing: {}", path, why);
-  return read_text(path);
-}
+constexpr int64_t kChunk = 4 << 20;  // bytes read at once
 
-bool is_leftover(const fs::path& path) { return path.filename().string().starts_with(".tmp-"); }
+struct FreeHash {
+  void operator()(XXH64_state_t* state) const { XXH64_freeState(state); }
+};
 
 // The part [begin, end) that two runs share.
 struct Overlap {
@@ -62,32 +34,106 @@ struct Overlap {
 
 }  // namespace
 
+struct Checkpoint::Impl {
+  std::string path;
+  detail::Manifest manifest;
+  std::map<std::string, std::vector<bool>> checked;  // by tensor: pieces whose checksum was right
+  std::string open_name;
+  std::unique_ptr<InputFile> open;  // one at a time: there may be thousands
+  std::vector<uint8_t> buffer;
+
+  const std::map<std::string, detail::StoredTensor>& tensors() const {
+    return manifest.stored.tensors;
+  }
+
+  const InputFile& file(const std::string& name) {
+    if (!open || open_name != name) {
+      open = std::make_unique<InputFile>(path + "/" + name);
+      open_name = name;
+    }
+    return *open;
+  }
+
+  // Bytes [begin, end) of a file to take(place of the chunk, data, bytes); returns their checksum.
+  template <class Take>
+  uint64_t stream(const std::string& name, int64_t begin, int64_t end, const Take& take) {
+    const std::unique_ptr<XXH64_state_t, FreeHash> hash(XXH64_createState());
+    FT_CHECK(hash, "{}: out of memory", path);
+    XXH64_reset(hash.get(), 0);
+    buffer.resize(kChunk);
+    for (int64_t at = begin; at < end;) {
+      const auto n = static_cast<size_t>(std::min(kChunk, end - at));
+      file(name).read(at, buffer.data(), n);
+      XXH64_update(hash.get(), buffer.data(), n);
+      take(at, buffer.data(), static_cast<int64_t>(n));
+      at += static_cast<int64_t>(n);
+    }
+    return XXH64_digest(hash.get());
+  }
+
+  // Rows [begin, end) of a piece to take(first element, data, elements), and its other rows, too,
+  // while its checksum is not known to be right.
+  template <class Take>
+  void read_piece(const std::string& name, size_t piece, int64_t begin, int64_t end,
+                  const Take& take) {
+    const detail::StoredPiece& p = tensors().at(name).pieces[piece];
+    std::vector<bool>& known = checked.at(name);
+    if (!known[piece]) begin = 0, end = p.rows;
+    const uint64_t found =
+        stream(p.file, p.offset + begin * p.cols * 4, p.offset + end * p.cols * 4,
+               [&](int64_t at, const uint8_t* data, int64_t bytes) {
+                 take((at - p.offset) / 4, data, bytes / 4);
+               });
+    if (known[piece]) return;
+    FT_CHECK(found == p.hash,
+             "{}/{}: tensor {} (rows {} to {}) is damaged: checksum {}, expected {}; use an older "
+             "checkpoint",
+             path, p.file, name, p.row, p.row + p.rows, detail::hex(found), detail::hex(p.hash));
+    known[piece] = true;
+  }
+
+  void check_file(const std::string& name) {
+    const std::string whole = path + "/" + name;
+    FT_CHECK(!is_link(whole) && is_file(whole),
+             "{}: is missing: the checkpoint is damaged; use an older one", whole);
+    const auto listed = manifest.stored.files.find(name);
+    if (listed == manifest.stored.files.end()) return;
+    const int64_t size = file(name).size(), right = listed->second.bytes;
+    FT_CHECK(size == right,
+             "{}: is too {}: {} bytes, but it was written with {}; use an older checkpoint", whole,
+             size < right ? "short" : "long", size, right);
+  }
+
+  void check_header(const std::string& name, const detail::StoredFile& f) {
+    const uint64_t found = stream(name, 0, f.header, [](int64_t, const uint8_t*, int64_t) {});
+    FT_CHECK(found == f.header_hash,
+             "{}/{}: its header is damaged: checksum {}, expected {}; use an older checkpoint",
+             path, name, detail::hex(found), detail::hex(f.header_hash));
+  }
+
+  const detail::StoredTensor& tensor(const std::string& name) const {
+    const auto found = tensors().find(name);
+    FT_CHECK(found != tensors().end(), "{}: has no tensor {}", path, name);
+    return found->second;
+  }
+};
+
 Checkpoint::Checkpoint(const std::string& path) : impl_(std::make_unique<Impl>()) {
   impl_->path = path;
-  FT_CHECK(fs::is_directory(path), "{}: is not a checkpoint folder", path);
-  std::string marker =
-      existing_text(path + "/COMPLETE", "the checkpoint was not finished; use an older one");
-  while (!marker.empty() && marker.back() == '\n') marker.pop_back();
-  const std::string manifest_path = path + "/manifest.json";
-  const std::string text =
-      existing_text(manifest_path, "the checkpoint is damaged; use an older one");
-  const std::string hash = detail::hex(detail::text_hash(text));
-  FT_CHECK(hash == marker,
-           "{}: is damaged: its checksum is {}, COMPLETE says \"{}\"; use an older checkpoint",
-           manifest_path, hash, marker.substr(0, 32));
-  impl_->manifest = detail::parse_manifest(manifest_path, text);
-  for (const auto& [name, tensor] : impl_->manifest.tensors) {
+  impl_->manifest = detail::read_manifest(path);
+  for (const char* key : {"step", "tokens", "updates"})
+    if (state().contains(key)) number(key);
+  std::map<std::string, int64_t> sizes;
+  const auto size_of_file = [&](const std::string& name) {
+    const auto known = sizes.find(name);
+    if (known != sizes.end()) return known->second;
+    impl_->check_file(name);
+    return sizes[name] = impl_->file(name).size();
+  };
+  for (const auto& [name, tensor] : impl_->tensors()) {
     impl_->checked[name].assign(tensor.pieces.size(), false);
     for (const detail::StoredPiece& p : tensor.pieces) {
-      auto file = impl_->files.find(p.file);
-      if (file == impl_->files.end()) {
-        const std::string whole = path + "/" + p.file;
-        std::error_code ignored;
-        FT_CHECK(fs::is_regular_file(fs::symlink_status(whole, ignored)),
-                 "{}: is missing: the checkpoint is damaged; use an older one", whole);
-        file = impl_->files.emplace(p.file, MappedFile(whole)).first;
-      }
-      const int64_t size = file->second.size();
+      const int64_t size = size_of_file(p.file);
       FT_CHECK(p.bytes() <= size && p.offset <= size - p.bytes(),
                "{}/{}: is too short: {} bytes, but tensor {} needs {} bytes from byte {}; use an "
                "older checkpoint",
@@ -102,15 +148,25 @@ Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 const std::string& Checkpoint::path() const { return impl_->path; }
 const State& Checkpoint::state() const { return impl_->manifest.state; }
 
+const std::string& Checkpoint::text(const std::string& key) const {
+  const auto found = state().find(key);
+  FT_CHECK(found != state().end(),
+           "{}/manifest.json: its state has no \"{}\", which every checkpoint of a run has", path(),
+           key);
+  return found->second;
+}
+
+int64_t Checkpoint::number(const std::string& key) const {
+  return detail::state_number(path(), state(), key);
+}
+
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> all;
-  for (const auto& [name, tensor] : impl_->manifest.tensors) all.push_back(name);
+  for (const auto& [name, tensor] : impl_->tensors()) all.push_back(name);
   return all;
 }
 
-bool Checkpoint::contains(const std::string& name) const {
-  return impl_->manifest.tensors.contains(name);
-}
+bool Checkpoint::contains(const std::string& name) const { return impl_->tensors().contains(name); }
 std::vector<int64_t> Checkpoint::shape(const std::string& name) const {
   return impl_->tensor(name).shape;
 }
@@ -127,108 +183,49 @@ void Checkpoint::read(const std::string& name, int64_t row, int64_t col, const T
            "{}: tensor {} is {} x {}; the box of {} x {} at row {}, column {} lies outside",
            impl_->path, name, whole.rows, whole.cols, rows, cols, row, col);
   float* to = out.f32();
-  std::vector<bool>& checked = impl_->checked.at(name);
   for (size_t i = 0; i < tensor.pieces.size(); ++i) {  // together they are the tensor: check_cover
     const detail::StoredPiece& p = tensor.pieces[i];
     const Overlap r(row, rows, p.row, p.rows), c(col, cols, p.col, p.cols);
     if (r.size() <= 0 || c.size() <= 0) continue;
-    if (!checked[i]) {
-      impl_->check_hash(name, p);
-      checked[i] = true;
-    }
-    const uint8_t* from = impl_->bytes_of(p);
-    for (int64_t at = r.begin; at < r.end; ++at)
-      std::memcpy(to + (at - row) * out.stride[0] + (c.begin - col),
-                  from + ((at - p.row) * p.cols + (c.begin - p.col)) * 4,
-                  static_cast<size_t>(c.size()) * 4);
+    const auto copy = [&](int64_t first, const uint8_t* data, int64_t n) {
+      for (int64_t at = first; at < first + n;) {  // row by row of the piece
+        const int64_t in_row = at % p.cols, run = std::min(p.cols - in_row, first + n - at);
+        const int64_t global = p.row + at / p.cols;
+        const Overlap part(c.begin, c.size(), p.col + in_row, run);
+        if (global >= r.begin && global < r.end && part.size() > 0)
+          std::memcpy(to + (global - row) * out.stride[0] + (part.begin - col),
+                      data + (at - first + part.begin - p.col - in_row) * 4,
+                      static_cast<size_t>(part.size()) * 4);
+        at += run;
+      }
+    };
+    impl_->read_piece(name, i, r.begin - p.row, r.end - p.row, copy);
   }
 }
 
-void Checkpoint::verify() const {
-  for (const auto& [name, tensor] : impl_->manifest.tensors) {
-    std::vector<bool>& checked = impl_->checked.at(name);
+void Checkpoint::verify(int reader, int readers) const {
+  int64_t total = 0, before = 0;
+  for (const auto& [name, tensor] : impl_->tensors())
+    for (const detail::StoredPiece& p : tensor.pieces) total += p.bytes();
+  // In the order of the manifest, a piece is the reader's in whose share its middle lies.
+  const auto mine = [&](int64_t middle) {
+    return static_cast<__int128>(middle) * readers / std::max<int64_t>(total, 1) == reader;
+  };
+  for (const auto& [name, tensor] : impl_->tensors())
     for (size_t i = 0; i < tensor.pieces.size(); ++i) {
-      impl_->check_hash(name, tensor.pieces[i]);
-      checked[i] = true;
+      const detail::StoredPiece& p = tensor.pieces[i];
+      if (mine(before + p.bytes() / 2)) {
+        impl_->checked.at(name)[i] = false;
+        impl_->read_piece(name, i, 0, p.rows, [](int64_t, const uint8_t*, int64_t) {});
+      }
+      before += p.bytes();
     }
-  }
-}
-
-int64_t checkpoint_step(const std::string& path) {
-  const std::string name = fs::path(path).filename().string();
-  const size_t last = name.find_last_not_of("0123456789");
-  const size_t begin = last == std::string::npos ? 0 : last + 1;
-  int64_t step = -1;
-  const auto result = std::from_chars(name.data() + begin, name.data() + name.size(), step);
-  return result.ec == std::errc() ? step : -1;
-}
-
-namespace {
-
-// The folders of steps, oldest first.
-std::vector<std::string> step_folders(const std::string& directory) {
-  std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    std::error_code ignored;
-    if (!is_leftover(entry.path()) && entry.is_directory(ignored))
-      found.push_back(entry.path().string());
-  }
-  std::sort(found.begin(), found.end(), [](const std::string& a, const std::string& b) {
-    return std::pair(checkpoint_step(a), a) < std::pair(checkpoint_step(b), b);
-  });
-  return found;
-}
-
-bool has_marker(const std::string& path) {
-  std::error_code ignored;
-  return fs::exists(path + "/COMPLETE", ignored);
-}
-
-}  // namespace
-
-std::vector<std::string> list_checkpoints(const std::string& directory) {
-  std::vector<std::string> found = step_folders(directory);
-  std::erase_if(found, [](const std::string& path) { return !has_marker(path); });
-  return found;
-}
-
-std::optional<std::string> newest_checkpoint(const std::string& directory,
-                                             const std::function<void(const std::string&)>& warn) {
-  std::vector<std::string> all = step_folders(directory);
-  for (auto path = all.rbegin(); path != all.rend(); ++path) {
-    if (checkpoint_step(*path) < 0 && !has_marker(*path)) continue;  // somebody's own folder
-    try {
-      Checkpoint(*path).verify();
-      return *path;
-    } catch (const std::exception& error) {
-      if (warn) warn(error.what());
+  int index = 0;
+  for (const auto& [name, file] : impl_->manifest.stored.files)
+    if (index++ % readers == reader) {
+      impl_->check_file(name);
+      impl_->check_header(name, file);
     }
-  }
-  return std::nullopt;
-}
-
-void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t keep_every) {
-  const std::vector<std::string> all = list_checkpoints(directory);
-  const auto count = static_cast<int64_t>(all.size());
-  const int64_t newest = std::max<int64_t>(keep_last, 1);  // the newest one always stays
-  for (int64_t i = 0; i < count - newest; ++i) {
-    const std::string& path = all[static_cast<size_t>(i)];
-    const int64_t step = checkpoint_step(path);
-    if (step < 0 || (keep_every > 0 && step % keep_every == 0))
-      continue;  // not ours to remove, or kept
-    // Out of sight first, so that a kill in between leaves no half of it under its name.
-    const std::string aside = directory + "/.tmp-gone-" + fs::path(path).filename().string();
-    std::error_code error;
-    fs::remove_all(aside, error);
-    fs::rename(path, aside, error);
-    FT_CHECK(!error, "{}: cannot be removed: {}", path, error.message());
-  }
-  std::error_code error;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(directory, error))
-    if (is_leftover(entry.path())) leftovers.push_back(entry.path());
-  for (const fs::path& path : leftovers) fs::remove_all(path, error);
 }
 
 }  // namespace ft

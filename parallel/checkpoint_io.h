@@ -28,9 +28,23 @@ struct StoredTensor {
   std::vector<StoredPiece> pieces;
 };
 
+// What a rank's file holds beside boxes: with the boxes' checksums every byte of it is known.
+struct StoredFile {
+  int64_t bytes = 0;   // of the whole file
+  int64_t header = 0;  // bytes before the first box
+  uint64_t header_hash = 0;
+};
+
+// What lies in the files: of one rank, or of all.
+struct Stored {
+  std::map<std::string, StoredTensor> tensors;
+  std::map<std::string, StoredFile>
+      files;  // none in checkpoints of programs that kept no such list
+};
+
 struct Manifest {
   State state;
-  std::map<std::string, StoredTensor> tensors;
+  Stored stored;
 };
 
 // Shape as a matrix [shape[0], product of the rest]; throws where it is negative or beyond 2^60
@@ -50,12 +64,24 @@ std::string hex(uint64_t value);  // 16 digits
 
 std::string manifest_text(const Manifest& manifest);
 Manifest parse_manifest(const std::string& path, const std::string& text);  // throws naming path
-std::string pieces_text(
-    const std::map<std::string, StoredTensor>& tensors);  // what a rank hands to rank 0
-void merge_pieces(const std::string& text, std::map<std::string, StoredTensor>& into);
+// The manifest of a folder, once COMPLETE agrees with it; throws naming what is missing or damaged.
+Manifest read_manifest(const std::string& folder);
+std::string stored_text(const Stored& stored);  // what a rank hands to rank 0
+void merge_stored(const std::string& text, Stored& into);
 
-// Writes one rank's file into `folder` and tells where each box lies in it.
-std::map<std::string, StoredTensor> write_rank_file(const std::string& folder, int rank,
-                                                    const std::vector<CheckpointPiece>& pieces);
+// A whole number of the state; throws naming folder, key and value where it is none.
+int64_t state_number(const std::string& folder, const State& state, const std::string& key);
+
+// What must hold of pieces before anything is written: they lie in their tensors, and every value is
+// a finite number.
+void check_pieces(const std::vector<CheckpointPiece>& pieces);
+
+// Writes one rank's file into `folder`, none where the rank has nothing to write, and tells where
+// each box lies in it.
+Stored write_rank_file(const std::string& folder, int rank,
+                       const std::vector<CheckpointPiece>& pieces);
+
+inline constexpr std::string_view kLeftover = ".tmp-";      // begins the names of unfinished things
+inline constexpr std::string_view kReplaced = ".tmp-old-";  // of what steps aside for a moment
 
 }  // namespace ft::detail

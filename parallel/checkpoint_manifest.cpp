@@ -1,6 +1,8 @@
 // The manifest's text. A manifest comes from a disk that others can write: nothing in it is
 // believed unchecked.
 #include "core/check.h"
+#include "core/file.h"
+#include "core/path.h"
 #include "parallel/checkpoint_io.h"
 
 #include <nlohmann/json.hpp>
@@ -28,6 +30,14 @@ json tensors_json(const std::map<std::string, StoredTensor>& tensors) {
                         {"xxh64", hex(p.hash)}});
     all[name] = {{"dtype", "F32"}, {"shape", t.shape}, {"pieces", std::move(pieces)}};
   }
+  return all;
+}
+
+json files_json(const std::map<std::string, StoredFile>& files) {
+  json all = json::object();
+  for (const auto& [name, f] : files)
+    all[name] = {
+        {"bytes", f.bytes}, {"header_bytes", f.header}, {"header_xxh64", hex(f.header_hash)}};
   return all;
 }
 
@@ -74,6 +84,18 @@ void add_tensors(const json& all, std::map<std::string, StoredTensor>& into) {
     FT_CHECK(t.shape == shape, "tensor {} is offered with different shapes", name);
     FT_CHECK(j.at("pieces").is_array(), "pieces of tensor {} are no list", name);
     for (const json& p : j.at("pieces")) t.pieces.push_back(piece_of(p));
+  }
+}
+
+void add_files(const json& all, std::map<std::string, StoredFile>& into) {
+  FT_CHECK(all.is_object(), "files is no object");
+  for (const auto& [name, j] : all.items()) {
+    FT_CHECK(is_rank_file(name), "file \"{}\" is not a rank's file (rank-00000.safetensors)", name);
+    const StoredFile f{.bytes = number(j.at("bytes"), "bytes"),
+                       .header = number(j.at("header_bytes"), "header_bytes"),
+                       .header_hash = hash_of(j.at("header_xxh64"))};
+    FT_CHECK(f.header <= f.bytes, "the header of {} is longer than the file", name);
+    into[name] = f;
   }
 }
 
@@ -137,7 +159,8 @@ std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 std::string manifest_text(const Manifest& manifest) {
   return json{{"format", kCheckpointFormat},
               {"state", manifest.state},
-              {"tensors", tensors_json(manifest.tensors)}}
+              {"tensors", tensors_json(manifest.stored.tensors)},
+              {"files", files_json(manifest.stored.files)}}
       .dump(1);
 }
 
@@ -151,20 +174,56 @@ Manifest parse_manifest(const std::string& path, const std::string& text) {
              format, kCheckpointFormat);
     Manifest manifest;
     manifest.state = j.at("state").get<State>();
-    add_tensors(j.at("tensors"), manifest.tensors);
-    for (auto& [name, tensor] : manifest.tensors) check_cover(name, tensor);
+    add_tensors(j.at("tensors"), manifest.stored.tensors);
+    for (auto& [name, tensor] : manifest.stored.tensors) check_cover(name, tensor);
+    if (j.contains("files")) add_files(j.at("files"), manifest.stored.files);
     return manifest;
   } catch (const std::exception& error) {
     throw Error(fmt::format("{}: cannot be used: {}", path, error.what()));
   }
 }
 
-std::string pieces_text(const std::map<std::string, StoredTensor>& tensors) {
-  return tensors_json(tensors).dump();
+Manifest read_manifest(const std::string& folder) {
+  FT_CHECK(is_folder(folder), "{}: is not a checkpoint folder", folder);
+  const auto text_of = [&](const char* name, const char* why) {
+    const std::string path = folder + name;
+    FT_CHECK(is_file(path), "{}: is missing: {}", path, why);
+    return InputFile(path).text();
+  };
+  std::string marker = text_of("/COMPLETE", "the checkpoint was not finished; use an older one");
+  while (!marker.empty() && marker.back() == '\n') marker.pop_back();
+  const std::string text = text_of("/manifest.json", "the checkpoint is damaged; use an older one");
+  const std::string hash = hex(text_hash(text));
+  FT_CHECK(hash == marker,
+           "{}/manifest.json: is damaged: its checksum is {}, COMPLETE says \"{}\"; use an older "
+           "checkpoint",
+           folder, hash, marker.substr(0, 32));
+  return parse_manifest(folder + "/manifest.json", text);
 }
 
-void merge_pieces(const std::string& text, std::map<std::string, StoredTensor>& into) {
-  add_tensors(json::parse(text), into);
+std::string stored_text(const Stored& stored) {
+  return json{{"tensors", tensors_json(stored.tensors)}, {"files", files_json(stored.files)}}
+      .dump();
+}
+
+void merge_stored(const std::string& text, Stored& into) {
+  const json j = json::parse(text);
+  add_tensors(j.at("tensors"), into.tensors);
+  add_files(j.at("files"), into.files);
+}
+
+int64_t state_number(const std::string& folder, const State& state, const std::string& key) {
+  constexpr int64_t kMost = int64_t{1} << 53;  // also exact in JSON; sums of two stay in 63 bits
+  const auto found = state.find(key);
+  const std::string text = found == state.end() ? "missing" : found->second;
+  int64_t value = -1;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  FT_CHECK(error == std::errc() && at == end && value >= 0 && value <= kMost,
+           "{}/manifest.json: state \"{}\" is {}; expected a whole number from 0 to 2^53. The "
+           "checkpoint is damaged; use an older one",
+           folder, key, found == state.end() ? text : fmt::format("\"{}\"", text.substr(0, 80)));
+  return value;
 }
 
 }  // namespace ft::detail

@@ -2,6 +2,7 @@
 // or none does.
 #include "core/check.h"
 #include "core/file.h"
+#include "core/path.h"
 #include "core/safetensors.h"
 #include "parallel/checkpoint_io.h"
 #include "parallel/health.h"
@@ -29,22 +30,6 @@ namespace detail {
 namespace {
 
 constexpr size_t kChunk = 1 << 18;  // floats gathered from strided rows before they are written
-
-void check_piece(const CheckpointPiece& p) {
-  const MatrixShape whole = as_matrix(p.name, p.shape);
-  FT_CHECK(p.row >= 0 && p.col >= 0 && p.rows <= whole.rows && p.row <= whole.rows - p.rows &&
-               p.cols <= whole.cols && p.col <= whole.cols - p.cols,
-           "checkpoint: the piece of tensor {} at row {}, column {} with {} x {} elements lies "
-           "outside of its "
-           "{} x {}",
-           p.name, p.row, p.col, p.rows, p.cols, whole.rows, whole.cols);
-  const int64_t cols = p.data.dims > 1 ? p.data.shape[1] : 1;
-  FT_CHECK((p.data.dims == 1 || p.data.dims == 2) && p.data.dtype == Dtype::F32 &&
-               p.data.shape[0] == p.rows && cols == p.cols &&
-               (p.data.dims == 1 || cols == 1 || p.data.stride[1] == 1),
-           "checkpoint: data of tensor {} is not the fp32 box [{}, {}] it is offered as", p.name,
-           p.rows, p.cols);
-}
 
 // Writes the box row by row and returns the checksum of what was written.
 uint64_t write_box(AtomicFile& file, const CheckpointPiece& p, std::vector<float>& buffer) {
@@ -76,7 +61,7 @@ uint64_t write_box(AtomicFile& file, const CheckpointPiece& p, std::vector<float
 // Old and new change places at once where the file system can; else the old one steps aside first.
 void put_in_place(const std::string& temporary, const std::string& final,
                   const std::string& aside) {
-  if (!fs::exists(fs::symlink_status(final))) {
+  if (!is_link(final) && !exists(final)) {
     FT_CHECK(::rename(temporary.c_str(), final.c_str()) == 0, "{}: cannot be renamed to {}: {}",
              temporary, final, std::strerror(errno));
     return;
@@ -95,39 +80,41 @@ void put_in_place(const std::string& temporary, const std::string& final,
 
 }  // namespace
 
-std::map<std::string, StoredTensor> write_rank_file(const std::string& folder, int rank,
-                                                    const std::vector<CheckpointPiece>& pieces) {
+Stored write_rank_file(const std::string& folder, int rank,
+                       const std::vector<CheckpointPiece>& pieces) {
+  Stored stored;
   std::vector<const CheckpointPiece*> chosen;
-  std::vector<NamedTensor> header;
+  std::vector<NamedTensor> boxes;
   for (const CheckpointPiece& p : pieces) {
-    check_piece(p);
+    // Empty tensors are named though nothing of them is written.
+    const auto& t = stored.tensors.try_emplace(p.name, StoredTensor{p.shape, {}}).first->second;
+    FT_CHECK(t.shape == p.shape, "checkpoint: tensor {} is offered with two shapes", p.name);
     if (p.rows <= 0 || p.cols <= 0) continue;
     chosen.push_back(&p);
     // A rank can hold several boxes of one tensor, so the box is part of the name within the file.
-    header.push_back({fmt::format("{}@{},{}", p.name, p.row, p.col),
-                      "F32",
-                      {p.rows, p.cols},
-                      nullptr,
-                      p.rows * p.cols * 4});
+    boxes.push_back({fmt::format("{}@{},{}", p.name, p.row, p.col),
+                     "F32",
+                     {p.rows, p.cols},
+                     nullptr,
+                     p.rows * p.cols * 4});
   }
+  if (chosen.empty()) return stored;
   std::vector<int64_t> offsets;
-  AtomicFile file(folder + "/" + rank_file(rank));
-  file.write(safetensors_header(header, {{"format", "pt"}}, &offsets));
-  std::map<std::string, StoredTensor> stored;
-  for (const CheckpointPiece& p :
-       pieces) {  // empty tensors are named though nothing of them is written
-    const auto& t = stored.try_emplace(p.name, StoredTensor{p.shape, {}}).first->second;
-    FT_CHECK(t.shape == p.shape, "checkpoint: tensor {} is offered with two shapes", p.name);
-  }
+  const std::string name = rank_file(rank);
+  const std::string header = safetensors_header(boxes, {{"format", "pt"}}, &offsets);
+  AtomicFile file(folder + "/" + name);
+  file.write(header);
   std::vector<float> buffer(kChunk);
   for (size_t i = 0; i < chosen.size(); ++i) {
     const CheckpointPiece& p = *chosen[i];
     FT_CHECK(file.position() == offsets[i],
              "checkpoint: tensor {} would be written at the wrong place", p.name);
     const uint64_t hash = write_box(file, p, buffer);
-    stored[p.name].pieces.push_back(
-        {rank_file(rank), offsets[i], p.row, p.col, p.rows, p.cols, hash});
+    stored.tensors[p.name].pieces.push_back({name, offsets[i], p.row, p.col, p.rows, p.cols, hash});
   }
+  stored.files[name] = {.bytes = file.position(),
+                        .header = static_cast<int64_t>(header.size()),
+                        .header_hash = text_hash(header)};
   file.commit();
   return stored;
 }
@@ -144,22 +131,20 @@ void check_name(const std::string& name) {
 
 // Rank 0: the manifest of all ranks' pieces, the marker, and the new name.
 void finish(const std::string& directory, const std::string& name, const std::string& temporary,
-            const std::vector<std::string>& pieces_of_ranks, const State& state) {
+            const std::vector<std::string>& stored_of_ranks, const State& state) {
   detail::Manifest manifest{state, {}};
-  for (const std::string& text : pieces_of_ranks) detail::merge_pieces(text, manifest.tensors);
-  for (auto& [tensor, stored] : manifest.tensors) {
-    detail::check_cover(tensor, stored);
-    for (const detail::StoredPiece& p : stored.pieces)
-      FT_CHECK(fs::is_regular_file(temporary + "/" + p.file),
-               "{}/{}: rank 0 does not see what another rank wrote; run.directory must be a file "
-               "system that all nodes share",
-               temporary, p.file);
-  }
+  for (const std::string& text : stored_of_ranks) detail::merge_stored(text, manifest.stored);
+  for (auto& [tensor, stored] : manifest.stored.tensors) detail::check_cover(tensor, stored);
+  for (const auto& [file, stored] : manifest.stored.files)
+    FT_CHECK(is_file(temporary + "/" + file),
+             "{}/{}: rank 0 does not see what another rank wrote; run.directory must be a file "
+             "system that all nodes share",
+             temporary, file);
   const std::string text = detail::manifest_text(manifest);
   write_text(temporary + "/manifest.json", text);
   write_text(temporary + "/COMPLETE", detail::hex(detail::text_hash(text)) + "\n");
   sync_path(temporary);
-  const std::string aside = directory + "/.tmp-old-" + name;
+  const std::string aside = fmt::format("{}/{}{}", directory, detail::kReplaced, name);
   detail::put_in_place(temporary, directory + "/" + name, aside);
   sync_path(directory);
   std::error_code ignored;  // what the new one replaced; a leftover is never listed
@@ -173,17 +158,19 @@ void save_checkpoint(Group& group, const std::string& directory, const std::stri
                      const std::vector<CheckpointPiece>& pieces, const State& state) {
   check_name(name);
   const bool chief = group.rank() == 0;
-  const std::string temporary = directory + "/.tmp-" + name;
+  const std::string temporary = fmt::format("{}/{}{}", directory, detail::kLeftover, name);
+  together(group, [&] { detail::check_pieces(pieces); });
   try {
     together(group, [&] {
       if (!chief) return;
       fs::create_directories(directory);
-      fs::remove_all(temporary);  // a leftover of a killed run
+      clear_leftovers(directory);
+      fs::remove_all(temporary);  // or an error that says why it cannot go
       fs::create_directory(temporary);
     });
     std::string mine;
     together(group, [&] {
-      mine = detail::pieces_text(detail::write_rank_file(temporary, group.rank(), pieces));
+      mine = detail::stored_text(detail::write_rank_file(temporary, group.rank(), pieces));
     });
     const std::vector<std::string> all = gather_text(group, mine);
     together(group, [&] {

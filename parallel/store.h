@@ -60,7 +60,7 @@ class Store {
   Tensor clip_factor() const { return scalars_.row_range(2, 3); }
   Tensor grad_squares() const { return grad_squares_; }  // [1] f64
 
-  // What a checkpoint holds; replicas are offered by data-parallel rank 0 alone.
+  // What a checkpoint holds; data-parallel ranks, which hold the same, share it out.
   std::vector<CheckpointPiece> checkpoint_pieces(bool with_optimizer) const;
   void for_pieces(const std::function<void(Param&, Piece&)>& f) const;
   int64_t parameters() const;  // elements, padding left out

@@ -99,6 +99,17 @@ TEST_CASE("safetensors: a damaged header is refused", "[safetensors]") {
   CHECK_THROWS_AS(SafetensorsFile(folder.file("absent")), ConfigError);
 }
 
+TEST_CASE("safetensors: metadata may be null", "[safetensors]") {
+  const Folder folder;
+  write_text(
+      folder.file("m.safetensors"),
+      with_header(R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                  "x"));
+  const SafetensorsFile file(folder.file("m.safetensors"));
+  CHECK(file.metadata().empty());
+  CHECK(file.contains("a"));
+}
+
 TEST_CASE("safetensors: random damage is refused or harmless", "[safetensors]") {
   const Folder folder;
   const std::vector<float> a(16, 1.0f);

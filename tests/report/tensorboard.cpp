@@ -5,6 +5,8 @@
 #include "core/check.h"
 #include "core/file.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -124,6 +126,31 @@ TEST_CASE("an event file holds a version, a start and the scalars") {
   CHECK(as<double>(fields(all[3]).find(1)->second) > 1.6e9);  // wall time, seconds
   const EventFile later(folder, 9);
   CHECK(later.path() > path);  // also within the same second
+}
+
+TEST_CASE("an event file keeps every record through a disk that is full for a while") {
+  const std::string folder = fresh_folder("events-full");
+  fs::create_directories(folder);
+  EventFile file(folder, 1);
+  const auto add = [&](int64_t from, int64_t to) {
+    for (int64_t step = from; step < to; ++step) file.add(step, {{"train/loss", 2.5}});
+  };
+  add(0, 100);
+  const auto before = ::signal(SIGXFSZ, SIG_IGN);  // a file may grow no more, as on a full disk
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  rlimit low = limit;
+  low.rlim_cur = fs::file_size(file.path()) + 50;  // one record and a half
+  ::setrlimit(RLIMIT_FSIZE, &low);
+  add(100, 200);
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  ::signal(SIGXFSZ, before);
+  CHECK(records(file.path()).size() <= 2 + 101);  // whole ones
+  add(200, 300);
+  const auto all = records(file.path());
+  REQUIRE(all.size() == 2 + 300);
+  for (size_t i = 0; i < 300; ++i)
+    CHECK(as<int64_t>(fields(all[i + 2]).find(2)->second) == static_cast<int64_t>(i));
 }
 
 TEST_CASE("TensorBoard's own library reads the events of a resumed run", "[.tensorboard]") {
