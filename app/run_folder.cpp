@@ -126,11 +126,11 @@ RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t
   fs::create_directories(path, error);
   FT_CHECK(!error, "{}: the run's folder cannot be made: {}; set run.directory to another place",
            path, error.message());
+  events_.emplace(path + "/events.jsonl");  // nothing is changed where it cannot be written
   keep_lines_until(path, "metrics", step);
   write_config(path, config, step);
   if (step > 0) validated_ = sets_validated(path + "/metrics.jsonl", step);
   metrics_.emplace(path + "/metrics.jsonl");
-  events_.emplace(path + "/events.jsonl");
   sync_path(path);  // the files' names
   if (tensorboard) tensorboard_.emplace(path + "/tensorboard", step + 1);
 }

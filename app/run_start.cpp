@@ -58,16 +58,6 @@ bool lies_in(const std::string& checkpoint, const std::string& folder) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
-// What is found before the first step ends a start with exit code 2, whatever it is.
-template <class Work>
-void before_the_start(const Work& work) {
-  try {
-    work();
-  } catch (const SharedError& error) {
-    throw SharedError(error.what(), 2);
-  }
-}
-
 // Collective. That all are damaged is not the same as that there is none: it is the user who may
 // begin anew.
 Beginning newest_of(Group& all, const std::string& run) {
@@ -108,38 +98,31 @@ bool names_a_run(const std::string& resume, const std::string& folder) {
 Beginning find_beginning(Group& all, const std::string& folder, const std::string& resume) {
   Beginning found;
   if (resume == "none") return found;
-  before_the_start([&] {
-    if (resume == "auto") {
-      found = newest_of(all, folder);
-      return;
-    }
-    bool is_run = false;
-    together(all, [&] { is_run = all.rank() == 0 && names_a_run(resume, folder); });
-    if (all_max(all, int64_t{is_run}) == 0) {
-      found.checkpoint = resume;
-      return;
-    }
-    found = newest_of(all, resume);
-    together(all, [&] {
-      FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
-    });
-    if (all.rank() == 0)
-      log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
+  if (resume == "auto") return newest_of(all, folder);
+  bool is_run = false;
+  together(all, [&] { is_run = all.rank() == 0 && names_a_run(resume, folder); });
+  if (all_max(all, int64_t{is_run}) == 0) {
+    found.checkpoint = resume;
+    return found;
+  }
+  found = newest_of(all, resume);
+  together(all, [&] {
+    FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
   });
+  if (all.rank() == 0)
+    log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
   return found;
 }
 
 RunStart::RunStart(World& world, const std::string& folder, const std::string& resume)
     : folder_(folder), resume_(resume) {
   Group& all = world.all();
-  before_the_start([&] {
-    together(all, [&] {
-      if (all.rank() != 0) return;
-      lock_.emplace(folder);
-      check_folder(folder + "/checkpoints");
-      clear_leftovers(folder + "/checkpoints");
-      remove_stale_temporaries(folder);
-    });
+  together(all, [&] {
+    if (all.rank() != 0) return;
+    lock_.emplace(folder);
+    check_folder(folder + "/checkpoints");
+    clear_leftovers(folder + "/checkpoints");
+    remove_stale_temporaries(folder);
   });
   beginning_ = find_beginning(all, folder, resume);
 }

@@ -109,6 +109,9 @@ void Saver::save_last(Progress& progress) {
     std::string why;
     try {
       return write();
+    } catch (const UnfitWeights& error) {
+      tell_failure(error.what(), "older ones stay");
+      throw;
     } catch (const SharedError& error) {
       why = error.what();
     }
