@@ -113,8 +113,12 @@ void write_config(const std::string& path, const std::string& config, int64_t st
 
 }  // namespace
 
+// A line that a killed process left unfinished is ended, or it would spoil the next one.
 LineFile::LineFile(const std::string& path)
-    : file_(path, [](const std::string& text) { log_warn("{}", text); }) {}
+    : file_(path, [](const std::string& text) { log_warn("{}", text); }) {
+  std::ifstream file(path, std::ios::binary);
+  if (file.seekg(-1, std::ios::end) && file.get() != '\n') file_.add("\n");
+}
 
 RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t step,
                      bool tensorboard) {
@@ -122,11 +126,11 @@ RunFolder::RunFolder(const std::string& path, const std::string& config, int64_t
   fs::create_directories(path, error);
   FT_CHECK(!error, "{}: the run's folder cannot be made: {}; set run.directory to another place",
            path, error.message());
-  for (const char* name : {"metrics", "events"}) keep_lines_until(path, name, step);
+  events_.emplace(path + "/events.jsonl");  // nothing is changed where it cannot be written
+  keep_lines_until(path, "metrics", step);
   write_config(path, config, step);
   if (step > 0) validated_ = sets_validated(path + "/metrics.jsonl", step);
   metrics_.emplace(path + "/metrics.jsonl");
-  events_.emplace(path + "/events.jsonl");
   sync_path(path);  // the files' names
   if (tensorboard) tensorboard_.emplace(path + "/tensorboard", step + 1);
 }

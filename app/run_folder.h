@@ -77,14 +77,14 @@ struct RunFacts {
 class RunFolder {
  public:
   // Creates the folder and writes config.yaml. Lines of steps after `step` (that the run goes on
-  // from; 0: it is new) are moved to metrics.after-step-XXXXXXXX.jsonl, and so for the events.
+  // from; 0: it is new) are moved to metrics.after-step-XXXXXXXX.jsonl.
   RunFolder(const std::string& path, const std::string& config, int64_t step, bool tensorboard);
   void add(const StepRecord& record);
   void add(const ValidationRecord& record);
   void event(const std::string& name, int64_t step, const RunFacts& facts = {});
-  void sync();  // metrics and events are on the disk after this
   // Whether that set was read after the step that the run goes on from.
   bool was_validated(const std::string& set) const { return validated_.contains(set); }
+  void sync();  // metrics and events are on the disk after this
 
  private:
   template <class Record>

@@ -21,34 +21,28 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Whether a folder of that name is there. Only "no such file" means that there is none.
-bool has_folder(const std::string& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (status.type() == fs::file_type::not_found) return false;
-  FT_CHECK_CONFIG(status.type() != fs::file_type::none, "{}: cannot be looked at: {}", path,
-                  error.message());
+// What is there in the place of a folder must be one.
+void check_folder(const std::string& path) {
   FT_CHECK_CONFIG(
-      status.type() == fs::file_type::directory,
+      !exists(path) || is_folder(path),
       "{}: is no folder; a run keeps its checkpoints there: move it away, or set another "
       "run.name",
       path);
-  return true;
 }
 
 // Whether an earlier life left something in a run's folder.
 bool holds_a_record(const std::string& folder) {
   for (const char* name :
        {"metrics.jsonl", "events.jsonl", "config.yaml", "log.txt", "tensorboard"})
-    if (fs::exists(fs::symlink_status(folder + "/" + name))) return true;
-  return has_folder(folder + "/checkpoints") && !fs::is_empty(folder + "/checkpoints");
+    if (exists(folder + "/" + name)) return true;
+  return !names_in(folder + "/checkpoints").empty();
 }
 
 // The first name PATH.old-1, PATH.old-2, ... that is free.
 std::string free_name(const std::string& path) {
   for (int n = 1;; ++n) {
     const std::string name = fmt::format("{}.old-{}", path, n);
-    if (!fs::exists(fs::symlink_status(name))) return name;
+    if (!exists(name) && !is_link(name)) return name;
   }
 }
 
@@ -64,63 +58,59 @@ bool lies_in(const std::string& checkpoint, const std::string& folder) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
-std::string checkpoints_of(const std::string& run) { return run + "/checkpoints"; }
-
-// That all are damaged is not the same as that there is none: it is the user who may begin anew.
-void check_usable(const Beginning& found, const std::string& run) {
-  for (const std::string& text : found.passed_over) log_warn("checkpoint passed over: {}", text);
-  FT_CHECK_CONFIG(found.checkpoint || found.passed_over.empty(),
-                  "{}: none of its checkpoints can be used:\n  {}\nMend one, name another with "
-                  "--resume PATH, or begin anew with --resume none, which keeps this run aside",
-                  checkpoints_of(run), fmt::join(found.passed_over, "\n  "));
-}
-
-// The newest usable checkpoint of a run's folder.
-Beginning newest_of(const std::string& run) {
-  Beginning found;
-  if (!has_folder(checkpoints_of(run))) return found;
-  try {
-    found.checkpoint = newest_checkpoint(
-        checkpoints_of(run), [&](const std::string& text) { found.passed_over.push_back(text); });
-  } catch (const Error& error) {
-    throw ConfigError(error.what());
-  }
-  check_usable(found, run);
-  return found;
-}
-
-// Collective: the same, with the reading shared by all ranks.
+// Collective. That all are damaged is not the same as that there is none: it is the user who may
+// begin anew.
 Beginning newest_of(Group& all, const std::string& run) {
+  const std::string folder = run + "/checkpoints";
   Beginning found;
-  try {
-    found.checkpoint = newest_checkpoint(all, checkpoints_of(run), [&](const std::string& text) {
-      found.passed_over.push_back(text);
-    });
-  } catch (const SharedError& error) {
-    throw SharedError(error.what(), ConfigError("").exit_code());
-  }
-  together(all, [&] { check_usable(found, run); });
+  std::string damage;
+  found.checkpoint = newest_checkpoint(all, folder, [&](const std::string& text) {
+    log_warn("checkpoint passed over: {}", text);
+    damage += "\n  " + text;
+    found.passed_over.push_back(text);
+  });
+  together(all, [&] {
+    FT_CHECK_CONFIG(found.checkpoint || damage.empty(),
+                    "{}: none of its checkpoints can be used:{}\nMend one, name another with "
+                    "--resume PATH, or begin anew with --resume none, which keeps this run aside",
+                    folder, damage);
+  });
   return found;
 }
 
-}  // namespace
-
-Beginning find_beginning(const std::string& folder, const std::string& resume) {
-  if (resume == "none") return {};
-  if (resume == "auto") return newest_of(folder);
+// Rank 0: whether PATH of --resume is a run; else it is a checkpoint.
+bool names_a_run(const std::string& resume, const std::string& folder) {
   FT_CHECK_CONFIG(
       is_folder(resume),
       "--resume {}: there is no such checkpoint folder; expected auto, none, a run, or a "
       "path such as {}/checkpoints/step-00001000",
       resume, folder);
-  if (exists(resume + "/manifest.json")) return {resume, {}};
-  FT_CHECK_CONFIG(exists(checkpoints_of(resume)),
+  if (exists(resume + "/manifest.json")) return false;
+  FT_CHECK_CONFIG(is_folder(resume + "/checkpoints"),
                   "--resume {}: neither a finished checkpoint (manifest.json) nor a run "
                   "(checkpoints/)",
                   resume);
-  Beginning found = newest_of(resume);
-  FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
-  log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
+  return true;
+}
+
+}  // namespace
+
+Beginning find_beginning(Group& all, const std::string& folder, const std::string& resume) {
+  Beginning found;
+  if (resume == "none") return found;
+  if (resume == "auto") return newest_of(all, folder);
+  bool is_run = false;
+  together(all, [&] { is_run = all.rank() == 0 && names_a_run(resume, folder); });
+  if (all_max(all, int64_t{is_run}) == 0) {
+    found.checkpoint = resume;
+    return found;
+  }
+  found = newest_of(all, resume);
+  together(all, [&] {
+    FT_CHECK_CONFIG(found.checkpoint, "--resume {}: the run has no checkpoint", resume);
+  });
+  if (all.rank() == 0)
+    log_info("{} is a run; its newest checkpoint is {}", resume, *found.checkpoint);
   return found;
 }
 
@@ -130,15 +120,11 @@ RunStart::RunStart(World& world, const std::string& folder, const std::string& r
   together(all, [&] {
     if (all.rank() != 0) return;
     lock_.emplace(folder);
-    if (resume == "none") return;  // it is moved aside as it is
-    has_folder(checkpoints_of(folder));
-    clear_leftovers(checkpoints_of(folder));
+    check_folder(folder + "/checkpoints");
+    clear_leftovers(folder + "/checkpoints");
     remove_stale_temporaries(folder);
-    if (resume != "auto") beginning_ = find_beginning(folder, resume);
   });
-  if (resume == "auto") beginning_ = newest_of(all, folder);
-  const std::string chosen = broadcast_text(all, checkpoint().value_or(""), 0);
-  if (!chosen.empty()) beginning_.checkpoint = chosen;
+  beginning_ = find_beginning(all, folder, resume);
 }
 
 void RunStart::make_room(World& world) {

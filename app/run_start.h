@@ -13,17 +13,17 @@
 
 namespace ft {
 
-// Where a run in `folder` goes on from; nothing is changed. `resume`:
+// Collective. Where a run in `folder` goes on from; nothing is changed. `resume`:
 //   auto: the newest checkpoint of the folder that opens and verifies
 //   none: from the beginning
 //   PATH: that checkpoint, or the newest one of that run
-// Throws ConfigError where there are checkpoints and none is usable, where they cannot be looked
-// at, and where PATH is neither a checkpoint nor a run.
+// Throws SharedError: of exit code 2 where there are checkpoints and none is usable, and where PATH
+// is neither a checkpoint nor a run; of exit code 1 where storage does not answer.
 struct Beginning {
   std::optional<std::string> checkpoint;
   std::vector<std::string> passed_over;  // newer ones that cannot be used, and why
 };
-Beginning find_beginning(const std::string& folder, const std::string& resume);
+Beginning find_beginning(Group& all, const std::string& folder, const std::string& resume);
 
 class RunStart {
  public:

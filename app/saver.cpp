@@ -48,6 +48,7 @@ std::string Saver::path() const {
 }
 
 void Saver::write() {
+  if (folder_) folder_->sync();  // what a checkpoint builds on is on the disk before it is
   const auto begin = Clock::now();
   if (folder_) folder_->sync();  // what a checkpoint builds on is on the disk before it is
   trainer_.save(directory_);
@@ -109,6 +110,9 @@ void Saver::save_last(Progress& progress) {
     std::string why;
     try {
       return write();
+    } catch (const UnfitWeights& error) {
+      tell_failure(error.what(), "older ones stay");
+      throw;
     } catch (const SharedError& error) {
       why = error.what();
     }

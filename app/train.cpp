@@ -21,7 +21,6 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <set>
 #include <string>
 
 namespace ft {
@@ -192,15 +191,20 @@ class Loop {
 // The configuration of a checkpoint that stands in for a file which the model section names and
 // which is gone; empty: there is no need of one, or none. Rank 0 looks, the others hear.
 std::string model_of_checkpoint(World& world, const TrainOptions& options) {
-  std::string text;
-  together(world.all(), [&] {
-    if (world.all().rank() != 0) return;
+  Group& all = world.all();
+  std::string folder, text;
+  together(all, [&] {
+    if (all.rank() != 0) return;
     const auto run = run_of_missing_model(options.config, options.sets);
-    if (!run) return;
-    const auto from = find_beginning(run->directory + "/" + run->name, options.resume).checkpoint;
-    if (from) text = Checkpoint(*from).text("config");
+    if (run) folder = run->directory + "/" + run->name;
   });
-  return broadcast_text(world.all(), text, 0);
+  folder = broadcast_text(all, folder, 0);
+  if (folder.empty()) return "";
+  const auto from = find_beginning(all, folder, options.resume).checkpoint;
+  together(all, [&] {
+    if (from && all.rank() == 0) text = Checkpoint(*from).text("config");
+  });
+  return broadcast_text(all, text, 0);
 }
 
 Fact options_fact(const TrainOptions& options) {

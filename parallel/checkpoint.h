@@ -9,6 +9,7 @@
 // rename, fsync of the parent.
 #pragma once
 
+#include "core/check.h"
 #include "core/tensor.h"
 #include "parallel/comm.h"
 
@@ -38,9 +39,15 @@ using State = std::map<std::string, std::string>;  // "config", "step", "data", 
 std::vector<CheckpointPiece> share_of_pieces(const std::vector<CheckpointPiece>& pieces, int rank,
                                              int ranks);
 
+// Thrown by a save that no room or time can mend: what is offered is no checkpoint.
+class UnfitWeights : public SharedError {
+ public:
+  using SharedError::SharedError;
+};
+
 // Collective over `group`: all ranks offer their pieces; rank 0 writes the manifest and renames.
 // Every rank throws the same ft::Error when any of them failed (disk full, ...) or offers a value
-// that is no finite number, after the half-written directory was removed; older ones stay, and it
+// that is no finite number (UnfitWeights), after the half-written directory was removed; older ones stay, and it
 // may be called again. What killed runs left half-written in `directory` is removed first: it may
 // hold the room that this one needs.
 void save_checkpoint(Group& group, const std::string& directory, const std::string& name,

@@ -159,7 +159,11 @@ void save_checkpoint(Group& group, const std::string& directory, const std::stri
   check_name(name);
   const bool chief = group.rank() == 0;
   const std::string temporary = fmt::format("{}/{}{}", directory, detail::kLeftover, name);
-  together(group, [&] { detail::check_pieces(pieces); });
+  try {
+    together(group, [&] { detail::check_pieces(pieces); });
+  } catch (const SharedError& error) {
+    throw UnfitWeights(error.what());
+  }
   try {
     together(group, [&] {
       if (!chief) return;

@@ -81,7 +81,7 @@ schedule:
    weight_decay: {type: points, start: 3, final_ratio: 0.1, points: [[0, 1], [1B, 0]]},
    batch_ramp: [[0, 2], [100, 6]], batch_ramp_lr: sqrt}
 validate: {every: 4, sequences: 5, at_start: true}
-checkpoint: {every: 6, keep_last: 7, keep_every: 8, async: true}
+checkpoint: {every: 6, keep_last: 7, keep_every: 8, retry: 9, async: true}
 guard: {non_finite: skip, spike: {window: 9, sigma: 3, action: stop}}
 log: {every: 9, norms_every: 8, tensorboard: false, mfu: false}
 )";

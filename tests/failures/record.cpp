@@ -53,14 +53,18 @@ TEST_CASE("failures: only what is not there is absent") {
   fs::remove_all(run);
   fs::create_directories(run);
   std::string path = run + "/checkpoints";
+  int code = 2;
   SECTION("a file in the place of the checkpoints") { write_text(path, "mine"); }
   SECTION("a file in the place of the run") {
     fs::remove_all(run);
     write_text(run, "mine");
     path = run;
   }
-  SECTION("a link that leads nowhere and back") { fs::create_symlink("checkpoints", path); }
-  CHECK(train(name, 1, "") == 2);
+  SECTION("a link that leads to itself") {
+    fs::create_symlink("checkpoints", path);
+    code = 1;  // storage that does not answer
+  }
+  CHECK(train(name, 1, "") == code);
   const std::string log = log_of(name);
   INFO(log);
   CHECK(times(log, "falcon-train: ") == 1);

@@ -19,11 +19,12 @@ int train_with(const std::string& fault, const std::string& name, int ranks,
                name + ".log");
 }
 
-// What a run's folder holds, apart from its log: names and contents.
+// What a run's folder holds, apart from its log and lock: names and contents.
 std::map<std::string, std::string> record(const std::string& name) {
   std::map<std::string, std::string> all;
   for (const auto& entry : fs::recursive_directory_iterator(run_folder(name)))
-    if (entry.is_regular_file() && entry.path().filename() != "log.txt")
+    if (entry.is_regular_file() && entry.path().filename() != "log.txt" &&
+        entry.path().filename() != ".lock")
       all[entry.path().string()] = read_text(entry.path().string());
   return all;
 }
@@ -55,7 +56,10 @@ TEST_CASE("failures: a record that cannot be read is not cut to nothing") {
   for (const std::string& fault :
        {fmt::format("open:{}", EIO), fmt::format("open:{}", EACCES), fmt::format("open:{}", EMFILE),
         fmt::format("read:{}", EIO), fmt::format("stat:{}", ESTALE)}) {
-    const std::string file = GENERATE("metrics.jsonl", "events.jsonl", "config.yaml");
+    const std::string file =
+        GENERATE(as<std::string>{}, "metrics.jsonl", "events.jsonl", "config.yaml");
+    // Events are never cut: what is not read of them takes no harm.
+    if (file == "events.jsonl" && !fault.starts_with("open")) continue;
     INFO(fault << " " << file);
     CHECK(train_with(fmt::format("{}:{}/{}", fault, run_folder(name), file), name, 1,
                      "train.tokens=3072") != 0);
@@ -110,9 +114,9 @@ TEST_CASE(
   const std::string name = "no-folder";
   fs::create_directories(run_folder(name));
   write_text(run_folder(name) + "/checkpoints", "");
-  CHECK(train(name, 1, "") != 0);
+  CHECK(train(name, 1, "") == 2);
   const std::string log = log_of(name);
-  CHECK(log.find("/checkpoints: cannot be listed: Not a directory") != std::string::npos);
+  CHECK(log.find("/checkpoints: is no folder") != std::string::npos);
   CHECK(times(log, "\nstep ") == 0);
   CHECK(train(name, 1, "train.tokens=384", "--resume none") == 0);
 }
@@ -159,7 +163,7 @@ TEST_CASE("failures: lines of a course that is left stay beside the record") {
     CHECK(before.substr(before.size() - left.size()) == left);
     CHECK(times(read_text(folder + "/metrics.jsonl"), "\n") == 12);
   }
-  CHECK(fs::exists(folder + "/events.after-step-00000004.jsonl"));
+  CHECK(events_of(folder, "done").size() == 3);  // what happened has happened
 }
 
 TEST_CASE("failures: weights that are not finite push no good checkpoint out") {
