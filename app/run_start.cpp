@@ -100,7 +100,7 @@ Beginning find_beginning(Group& all, const std::string& folder, const std::strin
   if (resume == "none") return found;
   if (resume == "auto") return newest_of(all, folder);
   bool is_run = false;
-  together(all, [&] { is_run = all.rank() == 0 && names_a_run(resume, folder); });
+  on_rank_0(all, [&] { is_run = names_a_run(resume, folder); });
   if (all_max(all, int64_t{is_run}) == 0) {
     found.checkpoint = resume;
     return found;
@@ -117,8 +117,7 @@ Beginning find_beginning(Group& all, const std::string& folder, const std::strin
 RunStart::RunStart(World& world, const std::string& folder, const std::string& resume)
     : folder_(folder), resume_(resume) {
   Group& all = world.all();
-  together(all, [&] {
-    if (all.rank() != 0) return;
+  on_rank_0(all, [&] {
     lock_.emplace(folder);
     check_folder(folder + "/checkpoints");
     clear_leftovers(folder + "/checkpoints");
@@ -128,8 +127,7 @@ RunStart::RunStart(World& world, const std::string& folder, const std::string& r
 }
 
 void RunStart::make_room(World& world) {
-  together(world.all(), [&] {
-    if (world.all().rank() != 0) return;
+  on_rank_0(world.all(), [&] {
     const bool goes_on = checkpoint() && lies_in(*checkpoint(), folder_);
     if (goes_on) return move_later_checkpoints();
     if (!holds_a_record(folder_)) return;

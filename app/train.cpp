@@ -193,16 +193,15 @@ class Loop {
 std::string model_of_checkpoint(World& world, const TrainOptions& options) {
   Group& all = world.all();
   std::string folder, text;
-  together(all, [&] {
-    if (all.rank() != 0) return;
+  on_rank_0(all, [&] {
     const auto run = run_of_missing_model(options.config, options.sets);
     if (run) folder = run->directory + "/" + run->name;
   });
   folder = broadcast_text(all, folder, 0);
   if (folder.empty()) return "";
   const auto from = find_beginning(all, folder, options.resume).checkpoint;
-  together(all, [&] {
-    if (from && all.rank() == 0) text = Checkpoint(*from).text("config");
+  on_rank_0(all, [&] {
+    if (from) text = Checkpoint(*from).text("config");
   });
   return broadcast_text(all, text, 0);
 }
@@ -222,10 +221,10 @@ int train(World& world, const TrainOptions& options) {
     config = load_config(options.config, options.sets, resolved);
     config.data.train = expand_sources(config.data.train, config.data.validation, &config.notes);
     check_for_training(config, world.all().size());
-    if (world.all().rank() == 0) {
-      check_start_tokenizer(config);
-      check_sets(config.data, config.model.vocab_size, config.validate.sequences);
-    }
+  });
+  on_rank_0(world.all(), [&] {
+    check_start_tokenizer(config);
+    check_sets(config.data, config.model.vocab_size, config.validate.sequences);
   });
   world.set_timeout(config.run.timeout);
   agree(world.all(), {config_fact(config), options_fact(options)});

@@ -128,10 +128,10 @@ class Taken {
   void take(const DataSource& source, const std::string& entry) {
     if (const auto id = set_id(source.path)) {
       const auto [before, fresh] = entries_.try_emplace(*id, entry);
-      FT_CHECK_CONFIG(fresh,
-                      "data.train: the set {} is there twice, by {} and by {}: its documents would "
-                      "count twice; leave it out of one of the two",
-                      source.path, before->second, entry);
+      if (!fresh && notes_)
+        notes_->push_back(fmt::format(
+            "data.train: the set {} is there twice, by {} and by {}: both weights count",
+            source.path, before->second, entry));
     }
     sources.push_back(source);
   }

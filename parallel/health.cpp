@@ -77,4 +77,11 @@ void together(Group& group, const std::function<void()>& work) {
                     std::atoi(first->c_str()));
 }
 
+void on_rank_0(Group& group, const std::function<void()>& work) {
+  const Fault mine = group.rank() == 0 ? fault_of(work) : Fault();
+  if (all_max(group, static_cast<int64_t>(mine.code)) == 0) return;
+  const std::string fault = broadcast_text(group, fmt::format("{} {}", mine.code, mine.text), 0);
+  throw SharedError(fault.substr(fault.find(' ') + 1), std::atoi(fault.c_str()));
+}
+
 }  // namespace ft

@@ -23,5 +23,7 @@ std::string signal_name(int signal);  // "SIGTERM"
 // rank, all of them throw the same SharedError: the fault of the lowest such rank, with its name
 // unless all ranks found the same, and with its exit code.
 void together(Group& group, const std::function<void()>& work);
+// The same for work that rank 0 does alone.
+void on_rank_0(Group& group, const std::function<void()>& work);
 
 }  // namespace ft

@@ -61,7 +61,7 @@ TEST_CASE("plan: data that are elsewhere are left to the machine that trains") {
       "--set data.train.0.path=" +
       fs::path(make_set()).parent_path().string());
   CHECK(folder.code == 2);
-  CHECK(has(folder.err, "set.json says that the set has 257 token ids"));
+  CHECK(has(folder.err, "set.json: the set's vocabulary is 257"));
 }
 
 TEST_CASE("plan: sizes beyond any memory are numbers, not negative ones") {

@@ -120,14 +120,19 @@ TEST_CASE("links are followed once, hidden files not at all", "[sources]") {
   CHECK(paths(expand_sources({{"", in + "/*/x"}})) == Paths{in + "/a/x"});  // by three names
 }
 
-TEST_CASE("a set that two sources name is refused", "[sources]") {
+TEST_CASE("a set that two sources name counts twice, and that is said", "[sources]") {
   const TempFolder folder;
   write_set(folder / "web/a", {{1, 2}});
   write_set(folder / "web/b", {{1, 2}});
   const std::string web = folder / "web";
-  has(refusal({{"", web}, {"mine", web + "/./a"}}), "is there twice, by " + web + " and by ");
-  has(refusal({{"one", web + "/a*"}, {"two", web + "/*"}}), "leave it out of one of the two");
-  CHECK(refusal({{"", web + "/a"}, {"", web + "/b"}}).empty());
+  const auto notes = [](const std::vector<DataSource>& sources, size_t expected) {
+    std::vector<std::string> said;
+    CHECK(expand_sources(sources, {}, &said).size() == expected);
+    return fmt::format("{}", fmt::join(said, "\n"));
+  };
+  has(notes({{"", web}, {"mine", web + "/./a"}}, 3), "is there twice, by " + web + " and by ");
+  has(notes({{"one", web + "/a*"}, {"two", web + "/*"}}, 3), "both weights count");
+  CHECK(notes({{"", web + "/a"}, {"", web + "/b"}}, 2).empty());
 }
 
 TEST_CASE("what exists is taken as it is before it is a pattern", "[sources]") {

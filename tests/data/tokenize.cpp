@@ -105,8 +105,9 @@ TEST_CASE("a set whose files are links is replaced where they lead", "[tokenize]
   namespace fs = std::filesystem;
   fs::create_directories(folder / "far");
   write_text(folder / "a.txt", "hello");
+  write_text(folder / "b.txt", "before");
+  tokenize({.inputs = {folder / "b.txt"}, .out = folder / "far/old"});
   for (const char* suffix : {".bin", ".idx", ".json"}) {
-    write_text(folder / "far/old" + suffix, "old");
     fs::create_symlink(folder / "far/old" + suffix, folder / "set" + suffix);
   }
   tokenize({.inputs = {folder / "a.txt"}, .out = folder / "set"});
