@@ -21,6 +21,7 @@
 #include <new>
 #include <optional>
 #include <thread>
+#include <utility>
 
 namespace {
 
@@ -65,7 +66,7 @@ struct CommandLine {
 
   // For commands that are one process's work: under mpirun rank 0 does it, the others wait.
   void alone(std::function<int()> work) {
-    run = [work](World& world) { return world.all().rank() == 0 ? work() : 0; };
+    run = [work = std::move(work)](World& world) { return world.all().rank() == 0 ? work() : 0; };
   }
 
   void add_train() {

@@ -14,7 +14,7 @@ namespace {
 
 // One process's work: under mpirun rank 0 does it.
 Run alone(std::function<int()> work) {
-  return [work](World& world) { return world.all().rank() == 0 ? work() : 0; };
+  return [work = std::move(work)](World& world) { return world.all().rank() == 0 ? work() : 0; };
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ std::string seconds_text(double s) {
 }
 
 std::string bar(int width, double share, bool colour) {
-  const int full = std::clamp(static_cast<int>(share * width + 0.5), 0, width);
+  const int full = std::clamp(static_cast<int>(std::lround(share * width)), 0, width);
   const std::string done(static_cast<size_t>(full), '#'),
       rest(static_cast<size_t>(width - full), '-');
   return colour ? "[\x1b[32m" + done + "\x1b[0m" + rest + "]" : "[" + done + rest + "]";

@@ -129,7 +129,8 @@ std::vector<std::pair<std::string, std::vector<std::string>>> different_settings
       all[at->second].second[r] = value;
     }
   std::erase_if(all, [](const auto& setting) {
-    const auto& [path, values] = setting;
+    const std::string& path = setting.first;
+    const std::vector<std::string>& values = setting.second;
     return path == "run.name" || path == "run.directory" ||
            std::all_of(values.begin(), values.end(), [&](auto& v) { return v == values[0]; });
   });

@@ -32,10 +32,10 @@ class Observer {
 // What a counting pass adds up.
 struct Tally {
   int64_t ops = 0;
-  double flops = 0;        // of all ops, as executed
+  double flops = 0;  // of all ops, as executed
   double bytes = 0;
   // Of a counting pass only:
-  double model_flops = 0;  // of the ops that make up a model's, without padding
+  double model_flops = 0;                     // of the ops that make up a model's, without padding
   std::map<std::string, double> flops_by_op;  // model_flops where an op has them, else flops
   WorkspaceNeed workspaces;
 };

@@ -36,7 +36,7 @@ namespace ft::ops {
   template <class F>                         \
   void args(F&& f) const
 #define FT_OPTIONAL(field) \
-  if (field) f(#field, *field)
+  if (field) f(#field, *(field))
 
 // ---- linear algebra ---------------------------------------------------------------------------
 
@@ -279,8 +279,8 @@ struct Ssd {
   double flops() const {  // causal half of the chunk x chunk work
     const double head_dim = static_cast<double>(x.cols()) / heads();
     const double inside = mean_chunk(x.rows() / sequences, chunk);
-    return x.rows() * (inside * state * groups +
-                       heads() * (inside * head_dim + 4.0 * head_dim * state));
+    return x.rows() *
+           (inside * state * groups + heads() * (inside * head_dim + 4.0 * head_dim * state));
   }
   double model_flops() const { return flops(); }
 };
@@ -380,7 +380,8 @@ struct Attention {
   int64_t sequences = 1;
   FT_OP("attention") { f("o", o), f("lse", lse), f("q", q), f("k", k), f("v", v), f("docs", docs); }
   double flops() const {
-    return 2.0 * (k.rows() / sequences) * q.size();
+    const int64_t keys = k.rows() / sequences;
+    return 2.0 * keys * q.size();
   }  // causal half of 4 T Tk C
   double model_flops() const { return flops(); }
 };
@@ -405,7 +406,8 @@ struct AttentionGrad {
         f("k", k), f("v", v), f("docs", docs);
   }
   double flops() const {
-    return 4.0 * (k.rows() / sequences) * q.size();
+    const int64_t keys = k.rows() / sequences;
+    return 4.0 * keys * q.size();
   }  // counted as twice forward
 };
 

@@ -90,18 +90,18 @@ std::string number_text(double value);  // shortest text that reads back the sam
 std::string yaml_number(double value);
 
 template <class T>
-struct is_vector : std::false_type {};
+struct IsVector : std::false_type {};
 template <class T>
-struct is_vector<std::vector<T>> : std::true_type {};
+struct IsVector<std::vector<T>> : std::true_type {};
 template <class T>
-struct is_optional : std::false_type {};
+struct IsOptional : std::false_type {};
 template <class T>
-struct is_optional<std::optional<T>> : std::true_type {};
+struct IsOptional<std::optional<T>> : std::true_type {};
 
 template <class T>
-struct is_array : std::false_type {};
+struct IsArray : std::false_type {};
 template <class T, size_t N>
-struct is_array<std::array<T, N>> : std::true_type {};
+struct IsArray<std::array<T, N>> : std::true_type {};
 
 class OptionReader {
  public:
@@ -113,7 +113,7 @@ class OptionReader {
                   const Limit& limit = {}) {
     known_.push_back(name);
     const OptionNode node = node_.at(name);
-    if (!node.present() || (node.is_null() && !is_optional<T>::value)) return;  // null: the default
+    if (!node.present() || (node.is_null() && !IsOptional<T>::value)) return;  // null: the default
     const std::string option = section_.empty() ? name : section_ + "." + name;
     read(node, option, value, limit);
   }
@@ -135,16 +135,16 @@ class OptionReader {
  private:
   template <class T, class Limit>
   void read(const OptionNode& node, const std::string& option, T& value, const Limit& limit) {
-    if constexpr (is_optional<T>::value) {
+    if constexpr (IsOptional<T>::value) {
       if (node.is_null()) value.reset();
       else read(node, option, value.emplace(), limit);
-    } else if constexpr (is_array<T>::value) {
+    } else if constexpr (IsArray<T>::value) {
       const auto items = node.items();
       if (!node.is_list() || items.size() != value.size())
         option_error(node, fmt::format("{} must be a list of {}", option, value.size()));
       for (size_t i = 0; i < items.size(); ++i)
         read(items[i], fmt::format("{}[{}]", option, i), value[i], limit);
-    } else if constexpr (is_vector<T>::value) {
+    } else if constexpr (IsVector<T>::value) {
       if (!node.is_list()) option_error(node, option + " must be a list");
       value.clear();
       const auto items = node.items();
@@ -216,9 +216,9 @@ class OptionWriter {
  private:
   template <class T>
   std::string written(T& value) {
-    if constexpr (is_optional<T>::value) {
+    if constexpr (IsOptional<T>::value) {
       return value ? written(*value) : " null";
-    } else if constexpr (is_vector<T>::value || is_array<T>::value) {
+    } else if constexpr (IsVector<T>::value || IsArray<T>::value) {
       std::string out = " [";
       for (auto& item : value) {
         std::string one = written(item);
@@ -249,11 +249,11 @@ class OptionWriter {
 // "whole number", "list of 2 numbers", ...; a Choices names its words, a map is "map".
 template <class T>
 std::string type_text(bool many = false) {
-  if constexpr (is_optional<T>::value) return type_text<typename T::value_type>(many) + " or null";
-  else if constexpr (is_array<T>::value)
+  if constexpr (IsOptional<T>::value) return type_text<typename T::value_type>(many) + " or null";
+  else if constexpr (IsArray<T>::value)
     return fmt::format("list{} of {} {}", many ? "s" : "", std::tuple_size_v<T>,
                        type_text<typename T::value_type>(true));
-  else if constexpr (is_vector<T>::value)
+  else if constexpr (IsVector<T>::value)
     return std::string(many ? "lists" : "list") + " of " + type_text<typename T::value_type>(true);
   else if constexpr (std::is_same_v<T, bool>) return "true or false";
   else if constexpr (std::is_same_v<T, std::string>) return many ? "texts" : "text";
@@ -264,16 +264,16 @@ std::string type_text(bool many = false) {
 
 // The map that a setting holds, or holds a list of; void for plain values.
 template <class T>
-struct inner_map {
+struct InnerMap {
   using type =
       std::conditional_t<std::is_arithmetic_v<T> || std::is_same_v<T, std::string>, void, T>;
 };
 template <class T>
-struct inner_map<std::vector<T>> : inner_map<T> {};
+struct InnerMap<std::vector<T>> : InnerMap<T> {};
 template <class T>
-struct inner_map<std::optional<T>> : inner_map<T> {};
+struct InnerMap<std::optional<T>> : InnerMap<T> {};
 template <class T, size_t N>
-struct inner_map<std::array<T, N>> : inner_map<T> {};
+struct InnerMap<std::array<T, N>> : InnerMap<T> {};
 
 class OptionHelp {
  public:
@@ -289,10 +289,10 @@ class OptionHelp {
     if constexpr (std::is_same_v<Limit, Choices>) type = limits(limit);
     else if (!limits_text(limit).empty()) type += ", " + limits_text(limit);
     line(section_ + "." + name, type, writer.text().substr(name.size() + 1), help);
-    using Inner = typename inner_map<T>::type;
+    using Inner = typename InnerMap<T>::type;
     if constexpr (!std::is_void_v<Inner>) {
       Inner inner;
-      OptionHelp nested(section_ + "." + name + (is_vector<T>::value ? "[]" : ""), indent_ + 4);
+      OptionHelp nested(section_ + "." + name + (IsVector<T>::value ? "[]" : ""), indent_ + 4);
       describe(nested, inner);
       text_ += nested.text();
     }

@@ -12,7 +12,7 @@ namespace ft {
 struct FileId {
   dev_t device = 0;
   ino_t inode = 0;
-  auto operator<=>(const FileId&) const = default;
+  auto operator<=>(const FileId&) const = default;  // NOLINT(modernize-use-nullptr): its own code
 };
 
 // Links are followed. Nothing where there is no such file, or it cannot be looked at.

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh              compiler, CMake, MPI and the libraries
 #   scripts/setup.sh --with-text  also perl-doc, the text that scripts/quickstart.sh trains on
+#   scripts/setup.sh --lint       also what scripts/lint.sh asks: clang-format and clang-tidy
 #   scripts/setup.sh --full       also what scripts/test.sh --full asks for: Chromium, clang with libFuzzer, Python
 #
 # Needs Debian 12, Ubuntu 24.04 or newer, and root or a sudo that asks nothing. Where the tools come from
@@ -17,8 +18,9 @@ wanted=(g++ cmake ninja-build ccache pkg-config libopenmpi-dev openmpi-bin libya
 case ${1:-} in
   "") ;;
   --with-text) wanted+=(perl-doc) ;;
+  --lint) wanted+=(clang-format-14 clang-tidy-14) ;;
   --full) wanted+=(perl-doc chromium clang python3-venv) ;;
-  *) echo "usage: scripts/setup.sh [--with-text | --full]" >&2; exit 2 ;;
+  *) echo "usage: scripts/setup.sh [--with-text | --lint | --full]" >&2; exit 2 ;;
 esac
 
 installed() {

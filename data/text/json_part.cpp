@@ -57,9 +57,9 @@ std::string JsonPart::word(const std::string& key, const std::string& absent) co
 }
 
 void JsonPart::only(std::initializer_list<const char*> keys) const {
-  for (const auto& [key, _] : value_.items())
-    if (std::none_of(keys.begin(), keys.end(), [&](std::string_view k) { return k == key; }))
-      refuse(fmt::format("\"{}\" is not supported", key));
+  for (const auto& item : value_.items())
+    if (std::none_of(keys.begin(), keys.end(), [&](const char* k) { return item.key() == k; }))
+      refuse(fmt::format("\"{}\" is not supported", item.key()));
 }
 
 }  // namespace ft
