@@ -84,11 +84,12 @@ void Pace::add(const StepRecord& r) {
 }
 
 std::string Pace::summary() const {
+  if (steps_ == 0) return "";
   if (counted_ == 0 || seconds_ <= 0)
-    return fmt::format("{} steps, too few for an average", steps_);
+    return fmt::format("{} step{}, too few for an average", steps_, steps_ == 1 ? "" : "s");
   const double mfu = mfu_ / seconds_;
-  return fmt::format("average of {} steps (the first {} left out): {} tok/s{}, step {}", counted_,
-                     kWarmUp, rate_text(tokens_ / seconds_),
+  return fmt::format("average of {} step{} (the first {} left out): {} tok/s{}, step {}", counted_,
+                     counted_ == 1 ? "" : "s", kWarmUp, rate_text(tokens_ / seconds_),
                      std::isnan(mfu) ? "" : fmt::format(", MFU {:.1f}%", 100 * mfu),
                      seconds_text(seconds_ / static_cast<double>(counted_)));
 }

@@ -55,6 +55,19 @@ Flat settings(const Config& config, const std::string& where) {
   return flat;
 }
 
+// Two may have changed places.
+Flat under_present_names(const Flat& then, const SourceChanges& sources) {
+  Flat flat;
+  for (const auto& [path, value] : then) {
+    std::string present = path;
+    for (const auto& [from, to] : sources.renamed)
+      if (const std::string old = fmt::format("data.train[{}]", from); path.starts_with(old))
+        present = fmt::format("data.train[{}]{}", to, path.substr(old.size()));
+    flat.emplace(present, value);
+  }
+  return flat;
+}
+
 void compare(const Flat& then, const Flat& now, std::vector<Change>& changes) {
   Flat all = then;
   all.insert(now.begin(), now.end());
@@ -93,9 +106,11 @@ State process_facts(const Device& device, int ranks, int threads) {
 }
 
 std::vector<Change> changes_since(const State& saved, const std::string& where,
-                                  const Config& config, const State& facts) {
+                                  const Config& config, const State& facts,
+                                  const SourceChanges& sources) {
   std::vector<Change> changes;
-  compare(settings(parse_config(saved.at("config"), where), where), settings(config, "this run"),
+  const Config then = parse_config(saved.at("config"), where);
+  compare(under_present_names(settings(then, where), sources), settings(config, "this run"),
           changes);
   for (const auto& [what, now] : facts) {
     const auto then = saved.find(what);
@@ -110,9 +125,11 @@ std::vector<std::string> not_bitwise(const std::vector<Change>& changes, const C
     const bool harmless = std::any_of(kHarmless.begin(), kHarmless.end(), [&](const char* name) {
       return change.what.starts_with(name);
     });
-    const bool path = change.what.starts_with("data.train[") && change.what.ends_with("].path");
+    // Of the same files: others count as another source, which has a weight.
+    const bool place = change.what.starts_with("data.train[") &&
+                       (change.what.ends_with("].path") || change.what.ends_with("].name"));
     const bool longer = change.what == "train.tokens" && !length_matters(config);
-    if (!harmless && !path && !longer) found.push_back(change.what);
+    if (!harmless && !place && !longer) found.push_back(change.what);
   }
   return found;
 }

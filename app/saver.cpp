@@ -48,7 +48,6 @@ std::string Saver::path() const {
 }
 
 void Saver::write() {
-  if (folder_) folder_->sync();  // what a checkpoint builds on is on the disk before it is
   const auto begin = Clock::now();
   if (folder_) folder_->sync();  // what a checkpoint builds on is on the disk before it is
   trainer_.save(directory_);
@@ -66,18 +65,15 @@ void Saver::write() {
 
 void Saver::retain() {
   try {
-    const auto before = list_checkpoints(directory_);
-    retain_checkpoints(directory_, config_.keep_last, config_.keep_every,
-                       [this](const std::string& text) {
-                         if (said_.insert(text).second) log_warn("{}", text);
-                       });
-    const auto after = list_checkpoints(directory_);
-    for (const std::string& path : before)
-      if (std::find(after.begin(), after.end(), path) == after.end())
-        folder_->event("removal", saved_,
-                       {.texts = {{"path", path},
-                                  {"why", fmt::format("checkpoint.keep_last {}, keep_every {}",
-                                                      config_.keep_last, config_.keep_every)}}});
+    const auto say_once = [this](const std::string& text) {
+      if (said_.insert(text).second) log_warn("{}", text);
+    };
+    for (const std::string& path :
+         retain_checkpoints(directory_, config_.keep_last, config_.keep_every, say_once))
+      folder_->event("removal", saved_,
+                     {.texts = {{"path", path},
+                                {"why", fmt::format("checkpoint.keep_last {}, keep_every {}",
+                                                    config_.keep_last, config_.keep_every)}}});
   } catch (const std::exception& error) {
     log_error("{}", error.what());
   }

@@ -154,7 +154,7 @@ class Loop {
   void end(const char* event, const std::map<std::string, std::string>& texts) {
     if (!chief()) return;
     progress_.clear();
-    log_info("{}", pace_.summary());
+    if (const std::string pace = pace_.summary(); !pace.empty()) log_info("{}", pace);
     folder_->event(event, trainer_->steps_done(), {.texts = texts});
   }
 

@@ -3,6 +3,7 @@
 #include "core/append_file.h"
 #include "core/terminal.h"
 
+#include <spdlog/details/log_msg_buffer.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
@@ -25,6 +26,11 @@ std::FILE* g_lines = stdout;  // or stderr
 class Screen : public spdlog::sinks::base_sink<std::mutex> {
  public:
   explicit Screen(bool has_file) : has_file_(has_file) {}
+  // What was said so far, for a file that is opened later.
+  std::vector<spdlog::details::log_msg_buffer> take_early() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(early_, {});
+  }
   void status(const std::string& text) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (text.empty() && status_.empty()) return;
@@ -34,6 +40,7 @@ class Screen : public spdlog::sinks::base_sink<std::mutex> {
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
+    if (!has_file_ && early_.size() < kMostEarly) early_.emplace_back(message);
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
     const std::string text = fmt::to_string(line);
@@ -58,6 +65,8 @@ class Screen : public spdlog::sinks::base_sink<std::mutex> {
                    std::strerror(why));
   }
   inline static const std::string kClear = "\r\x1b[2K";
+  static constexpr size_t kMostEarly = 1000;  // lines
+  std::vector<spdlog::details::log_msg_buffer> early_;
   const bool has_file_;
   bool told_ = false;
   std::string status_;
@@ -91,12 +100,15 @@ constexpr const char* kFilePattern = "%Y-%m-%d %H:%M:%S %L %v";
 }  // namespace
 
 void log_open(const std::string& file, bool rank0) {
+  const auto early =
+      g_screen ? g_screen->take_early() : std::vector<spdlog::details::log_msg_buffer>();
   g_screen = std::make_shared<Screen>(!file.empty());
   std::vector<spdlog::sink_ptr> sinks{g_screen};
   sinks[0]->set_pattern("%v");
   if (!file.empty()) {
     sinks.push_back(std::make_shared<LogFile>(file));
     sinks[1]->set_pattern(kFilePattern);
+    for (const auto& line : early) sinks[1]->log(line);
   }
   auto logger = std::make_shared<spdlog::logger>("falcon-train", sinks.begin(), sinks.end());
   logger->set_level(rank0 ? spdlog::level::info : spdlog::level::err);

@@ -10,7 +10,7 @@ namespace ft {
 
 enum class LogLevel { Info, Warn, Error };
 
-// file: also append to it (empty: terminal only). Ranks other than 0 stay silent but for errors.
+// file: also append to it, first what was said so far (empty: terminal only). Ranks other than 0 stay silent but for errors.
 void log_open(const std::string& file, bool rank0);
 // Lines go to standard error from now on: standard output is for results that programs read. The
 // status line stays where it is.

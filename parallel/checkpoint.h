@@ -97,9 +97,9 @@ std::optional<std::string> newest_checkpoint(Group& group, const std::string& di
 std::vector<std::string> checkpoints_after(const std::string& directory, int64_t step);
 // Rank 0 alone: removes all but the newest keep_last and those whose step is a multiple of
 // keep_every (0 = none), and leftovers. Those whose manifest cannot be read or says another step
-// than the name are neither counted nor removed, and reported.
-void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t keep_every,
-                        const Warn& warn = {});
+// than the name are neither counted nor removed, and reported. Gives what was removed.
+std::vector<std::string> retain_checkpoints(const std::string& directory, int64_t keep_last,
+                                            int64_t keep_every, const Warn& warn = {});
 // Removes what killed runs left half-written or half-removed; what stepped aside for a new one that
 // never came is put back. For the one run that writes there.
 void clear_leftovers(const std::string& directory);

@@ -145,8 +145,8 @@ std::vector<std::string> checkpoints_after(const std::string& directory, int64_t
   return later;
 }
 
-void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t keep_every,
-                        const Warn& warn) {
+std::vector<std::string> retain_checkpoints(const std::string& directory, int64_t keep_last,
+                                            int64_t keep_every, const Warn& warn) {
   std::vector<Found> ours;
   for (const Found& f : found_in(directory)) {
     if (f.agrees()) ours.push_back(f);
@@ -158,9 +158,14 @@ void retain_checkpoints(const std::string& directory, int64_t keep_last, int64_t
               : fmt::format("{}; checkpoint.keep_last does not touch it", f.damage));
   }
   const auto newest = static_cast<size_t>(std::max<int64_t>(keep_last, 1));  // one always stays
-  for (size_t i = 0; i + newest < ours.size(); ++i)
-    if (keep_every == 0 || ours[i].step % keep_every != 0) remove_checkpoint(ours[i].path);
+  std::vector<std::string> removed;
+  for (size_t i = 0; i + newest < ours.size(); ++i) {
+    if (keep_every > 0 && ours[i].step % keep_every == 0) continue;
+    remove_checkpoint(ours[i].path);
+    removed.push_back(ours[i].path);
+  }
   clear_leftovers(directory);
+  return removed;
 }
 
 void clear_leftovers(const std::string& directory) {

@@ -148,6 +148,26 @@ TEST_CASE("failures: a resume says what changed since the checkpoint was written
   CHECK(same["changed"].size() == 1);  // train.tokens
 }
 
+TEST_CASE("failures: a source under another name is no change of the run") {
+  const std::string name = "moved-source", run = run_folder(name);
+  for (const char* end : {".bin", ".idx", ".json"})
+    if (fs::exists(make_set() + end))
+      fs::copy(make_set() + end, workspace() + "/elsewhere" + end,
+               fs::copy_options::overwrite_existing);
+  REQUIRE(train(name, 1, "train.tokens=1536") == 0);
+  REQUIRE(train(name, 1,
+                "data.train.0.name=other data.train.0.path=" + workspace() + "/elsewhere") == 0);
+  CHECK(tensors(name, 12) == whole_run());
+  const auto resume = events_of(run, "resume").at(0);
+  INFO(resume.dump());
+  CHECK(resume["bitwise"] == "yes");
+  CHECK(resume["changed"].size() == 3);  // name, path, train.tokens
+  // What is said before the log is open is in it, too, once.
+  const std::string log = read_text(run + "/log.txt");
+  CHECK(times(log, "data source 'set' -> 'other': the same files, read on") == 1);
+  CHECK(times(log_of(name), "data source 'set' -> 'other': the same files, read on") == 1);
+}
+
 TEST_CASE("failures: --resume takes a run for its newest checkpoint") {
   REQUIRE(train("older", 1, "train.tokens=1536") == 0);
   REQUIRE(train("fork", 1, "", "--resume " + run_folder("older") + "/") == 0);

@@ -59,6 +59,15 @@ TEST_CASE("folders of other names are neither counted nor removed nor taken", "[
   CHECK(Checkpoint(folder.path + "/before-cooldown-1").number("step") == 4);  // by its path
 }
 
+TEST_CASE("a link to a checkpoint is not called removed where its target is", "[checkpoint]") {
+  if (!alone()) return;
+  const Folder folder;
+  for (int step : {4, 8}) save_step(folder.path, fmt::format("step-{:08}", step), step);
+  fs::create_directory_symlink("step-00000004", folder.path + "/step-00000200");
+  CHECK(retain_checkpoints(folder.path, 1, 0) ==
+        std::vector<std::string>{folder.path + "/step-00000004"});
+}
+
 TEST_CASE("where name and manifest differ, the manifest says the step", "[checkpoint]") {
   if (!alone()) return;
   const Folder folder;
