@@ -24,7 +24,8 @@ class Pace {
   double recent_seconds() const { return recent_; }  // of a step, for the eta
   // Whether the last step was the one after which the speed is known.
   bool is_first_measure() const { return counted_ == kWarmUp + 1; }
-  std::string summary() const;  // "average of 498 steps: 12.3k tok/s, MFU 41.2%, step 1.32s"; empty: no step
+  // "average of 498 steps: 12.3k tok/s, MFU 41.2%, step 1.32s"; empty where there was none.
+  std::string summary() const;
 
  private:
   int64_t steps_ = 0, counted_ = 0;

@@ -21,10 +21,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What is there in the place of a folder must be one.
+// What is there in the place of a folder must be one; a link to nowhere is none.
 void check_folder(const std::string& path) {
   FT_CHECK_CONFIG(
-      !exists(path) || is_folder(path),
+      exists(path) ? is_folder(path) : !is_link(path),
       "{}: is no folder; a run keeps its checkpoints there: move it away, or set another "
       "run.name",
       path);

@@ -60,6 +60,9 @@ TEST_CASE("failures: only what is not there is absent") {
     write_text(run, "mine");
     path = run;
   }
+  SECTION("a link to a place that is not there") {
+    fs::create_symlink(workspace() + "/unmounted", path);
+  }
   SECTION("a link that leads to itself") {
     fs::create_symlink("checkpoints", path);
     code = 1;  // storage that does not answer
