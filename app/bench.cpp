@@ -4,6 +4,7 @@
 #include "app/config_check.h"
 #include "app/fit.h"
 #include "app/numbers.h"
+#include "app/outputs.h"
 #include "app/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
@@ -270,6 +271,7 @@ int bench(const BenchOptions& o) {
   if (paths.empty())
     for (const char* name : kDefaults) paths.push_back(find_default(name));
   for (const std::string& path : paths) config_of(o, path);  // what is wrong shows before the work
+  if (!o.json.empty()) check_output("--json", o.json, paths);
   const bool quiet = o.json == "-";
   const int threads = o.threads > 0 ? o.threads : default_threads();
   const auto ceilings = measure_ceilings(threads, o.precision == "bf16" ? Dtype::BF16 : Dtype::F32,
