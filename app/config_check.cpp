@@ -97,17 +97,6 @@ void check_sources(const char* name, const std::vector<DataSource>& sources) {
                   "{}: the weights add up to {}; give at least one source a weight", name, weight);
 }
 
-// A run's folder is one below run.directory: another place might be somebody's work.
-void check_run_name(const std::string& name) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     std::none_of(name.begin(), name.end(), [](char c) {
-                       return c == '/' || static_cast<unsigned char>(c) < ' ' || c == 127;
-                     });
-  FT_CHECK_CONFIG(plain,
-                  "run.name: a run is a folder in run.directory: expected the name of one, without "
-                  "\"/\" and not \".\" or \"..\"; set run.directory to put it elsewhere");
-}
-
 // The same in doubles, which do not overflow; a product that an integer cannot hold is refused.
 void check_sizes(const Config& c) {
   constexpr double kMost = 7e16;  // bytes; sums of a few, and what is not counted here, fit 63 bits
@@ -142,8 +131,6 @@ void check_sizes(const Config& c) {
 }
 
 void check_training(const Config& c, int ranks) {
-  check_run_name(c.run.name);
-  FT_CHECK_CONFIG(!c.run.directory.empty(), "run.directory: expected a folder, such as runs");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
   FT_CHECK_CONFIG(!c.data.train.empty(),
                   "data.train must name at least one source, e.g. [{{path: data/train}}]");
