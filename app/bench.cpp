@@ -168,7 +168,8 @@ std::string of_floor(double flops, double bytes, double seconds, const Ceiling& 
 constexpr const char* kLegend =
     "of floor: the larger of FLOPs over the matrix-product ceiling and bytes over the copy ceiling, "
     "as a share of the time taken;\nin cache: faster than memory, since the op's bytes were in a "
-    "cache\n";
+    "cache\nabove 100%: faster than the ceiling was measured; other work had the cores, or --seconds "
+    "is short\n";
 
 std::string ceilings_text(const std::vector<Ceiling>& all, const std::string& precision) {
   std::string text =

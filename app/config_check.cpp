@@ -130,6 +130,16 @@ void check_sizes(const Config& c) {
                      c.train.global_batch, batch, c.data.sequence_length));
 }
 
+// A shell completes names of files; a set is named by what they have in common.
+void check_is_prefix(const std::string& path) {
+  for (const std::string& suffix : {std::string(".bin"), std::string(".idx")})
+    if (path.ends_with(suffix) && !fs::exists(path + suffix) && fs::exists(path))
+      throw ConfigError(
+          fmt::format("{}: is a file of a token set, which is named by what its "
+                      "files have in common; write {}",
+                      path, path.substr(0, path.size() - suffix.size())));
+}
+
 void check_training(const Config& c, int ranks) {
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
   FT_CHECK_CONFIG(!c.data.train.empty(),
@@ -137,11 +147,13 @@ void check_training(const Config& c, int ranks) {
   FT_CHECK_CONFIG(c.train.tokens > 0, "train.tokens must be given: how many tokens to train on");
   check_batches(c, ranks);
   for (const auto* sources : {&c.data.train, &c.data.validation})
-    for (const DataSource& s : *sources)
+    for (const DataSource& s : *sources) {
+      check_is_prefix(s.path);
       for (const char* suffix : {".bin", ".idx"})
         FT_CHECK_CONFIG(fs::exists(s.path + suffix),
                         "{}{}: is missing{}; make it with falcon-train tokenize --out {}", s.path,
                         suffix, looked_at(s.path + suffix), s.path);
+    }
 }
 
 }  // namespace

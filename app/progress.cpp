@@ -85,7 +85,7 @@ void Pace::add(const StepRecord& r) {
 
 std::string Pace::summary() const {
   if (counted_ == 0 || seconds_ <= 0)
-    return fmt::format("{} steps, too few for an average", steps_);
+    return fmt::format("{} step{}, too few for an average", steps_, steps_ == 1 ? "" : "s");
   const double mfu = mfu_ / seconds_;
   return fmt::format("average of {} steps (the first {} left out): {} tok/s{}, step {}", counted_,
                      kWarmUp, rate_text(tokens_ / seconds_),
