@@ -93,10 +93,16 @@ State process_facts(const Device& device, int ranks, int threads) {
 }
 
 std::vector<Change> changes_since(const State& saved, const std::string& where,
-                                  const Config& config, const State& facts) {
+                                  const Config& config, const State& facts,
+                                  const SourceChanges& sources) {
+  Config then = parse_config(saved.at("config"), where);
+  for (DataSource& source : then.data.train) {
+    const auto renamed = std::find_if(sources.renamed.begin(), sources.renamed.end(),
+                                      [&](const auto& r) { return r.from == source.name; });
+    if (renamed != sources.renamed.end()) source.name = renamed->to;
+  }
   std::vector<Change> changes;
-  compare(settings(parse_config(saved.at("config"), where), where), settings(config, "this run"),
-          changes);
+  compare(settings(then, where), settings(config, "this run"), changes);
   for (const auto& [what, now] : facts) {
     const auto then = saved.find(what);
     if (then != saved.end() && then->second != now) changes.push_back({what, then->second, now});

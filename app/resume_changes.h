@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "app/run_folder.h"
 #include "core/device.h"
+#include "data/source_match.h"
 #include "parallel/checkpoint.h"
 
 #include <string>
@@ -17,9 +18,11 @@ namespace ft {
 State process_facts(const Device& device, int ranks, int threads);
 
 // Settings by path ("optimizer.lr") and facts, old and new; sources by their names
-// ("data.train[web].weight"). What an old checkpoint does not say is left out.
+// ("data.train[web].weight"), the present ones where only the name is new. What an old checkpoint
+// does not say is left out.
 std::vector<Change> changes_since(const State& saved, const std::string& where,
-                                  const Config& config, const State& facts);
+                                  const Config& config, const State& facts,
+                                  const SourceChanges& sources);
 
 // The changes that keep the run from going on bit for bit as it would have; empty: none does.
 std::vector<std::string> not_bitwise(const std::vector<Change>& changes, const Config& config);

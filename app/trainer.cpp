@@ -49,7 +49,6 @@ void Trainer::start(const std::optional<std::string>& path) {
     const Checkpoint checkpoint(*path);
     const State& state = checkpoint.state();
     check_same_model(checkpoint, config_.model, engine_.store());
-    changes_ = changes_since(state, *path, config_, facts_);
     engine_.load_checkpoint(checkpoint);
     engine_.store().load_optimizer(checkpoint);
     step_ = checkpoint.number("step");
@@ -61,8 +60,10 @@ void Trainer::start(const std::optional<std::string>& path) {
     if (world_.all().rank() == 0 && !change.empty()) log_warn("{}", change);
     try {
       if (state.contains("guard")) guard_.restore(state.at("guard"));
-      for (const std::string& line : loader_.restore(checkpoint.text("data")).lines())
+      const SourceChanges sources = loader_.restore(checkpoint.text("data"));
+      for (const std::string& line : sources.lines())
         if (world_.all().rank() == 0) log_info("{}", line);
+      changes_ = changes_since(state, *path, config_, facts_, sources);
     } catch (const Error& error) {
       throw Error(fmt::format("{}: {}", *path, error.what()), error.exit_code());
     }
