@@ -4,6 +4,7 @@
 #include "app/config_check.h"
 #include "app/fit.h"
 #include "app/numbers.h"
+#include "app/outputs.h"
 #include "app/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
@@ -167,7 +168,8 @@ std::string of_floor(double flops, double bytes, double seconds, const Ceiling& 
 constexpr const char* kLegend =
     "of floor: the larger of FLOPs over the matrix-product ceiling and bytes over the copy ceiling, "
     "as a share of the time taken;\nin cache: faster than memory, since the op's bytes were in a "
-    "cache\n";
+    "cache\nabove 100%: faster than the ceiling was measured; other work had the cores, or --seconds "
+    "is short\n";
 
 std::string ceilings_text(const std::vector<Ceiling>& all, const std::string& precision) {
   std::string text =
@@ -270,6 +272,7 @@ int bench(const BenchOptions& o) {
   if (paths.empty())
     for (const char* name : kDefaults) paths.push_back(find_default(name));
   for (const std::string& path : paths) config_of(o, path);  // what is wrong shows before the work
+  if (!o.json.empty()) check_output("--json", o.json, paths);
   const bool quiet = o.json == "-";
   const int threads = o.threads > 0 ? o.threads : default_threads();
   const auto ceilings = measure_ceilings(threads, o.precision == "bf16" ? Dtype::BF16 : Dtype::F32,

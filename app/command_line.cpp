@@ -117,6 +117,14 @@ class Words {
     const std::string& value = words_[at_++];
     if (name != "--prompt" && valid_utf8(value) != value)
       refuse(fmt::format("{} {}: is not UTF-8", name, printable(value)));
+    if (value.empty() && name != "--prompt") refuse_empty(name, found);
+  }
+
+  // As a shell gives it for a variable that is not set. Numbers have words of their own.
+  static void refuse_empty(const std::string& name, const CLI::Option& found) {
+    const std::string type = found.get_type_name();
+    if (type == "TEXT" || type.find("FILE") != std::string::npos)
+      refuse(fmt::format("{} \"\": the value is empty ({})", name, found.get_description()));
   }
 
   void unknown_option(const std::string& word, const std::string& name) const {
@@ -140,6 +148,7 @@ class Words {
     for (const CLI::Option* one : command_->get_options()) {
       if (!one->get_positional() || given_[one] >= one->get_items_expected_max()) continue;
       ++given_[one];
+      if (word.empty()) refuse_empty(one->get_name(true), *one);
       return;
     }
     const bool setting =
@@ -231,8 +240,7 @@ CLI::Validator one_of(const std::vector<std::string>& names) {
 
 CLI::Validator file_name() {
   const auto check = [](std::string& text) -> std::string {
-    if (!text.empty() && text != "-") return "";
-    return quoted_if_empty(text) + ": expected the name of a file to write";
+    return text != "-" ? "" : text + ": expected the name of a file to write";
   };
   return CLI::Validator(check, "");
 }

@@ -97,17 +97,6 @@ void check_sources(const char* name, const std::vector<DataSource>& sources) {
                   "{}: the weights add up to {}; give at least one source a weight", name, weight);
 }
 
-// A run's folder is one below run.directory: another place might be somebody's work.
-void check_run_name(const std::string& name) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     std::none_of(name.begin(), name.end(), [](char c) {
-                       return c == '/' || static_cast<unsigned char>(c) < ' ' || c == 127;
-                     });
-  FT_CHECK_CONFIG(plain,
-                  "run.name: a run is a folder in run.directory: expected the name of one, without "
-                  "\"/\" and not \".\" or \"..\"; set run.directory to put it elsewhere");
-}
-
 // The same in doubles, which do not overflow; a product that an integer cannot hold is refused.
 void check_sizes(const Config& c) {
   constexpr double kMost = 7e16;  // bytes; sums of a few, and what is not counted here, fit 63 bits
@@ -141,20 +130,30 @@ void check_sizes(const Config& c) {
                      c.train.global_batch, batch, c.data.sequence_length));
 }
 
+// A shell completes names of files; a set is named by what they have in common.
+void check_is_prefix(const std::string& path) {
+  for (const std::string& suffix : {std::string(".bin"), std::string(".idx")})
+    if (path.ends_with(suffix) && !fs::exists(path + suffix) && fs::exists(path))
+      throw ConfigError(
+          fmt::format("{}: is a file of a token set, which is named by what its "
+                      "files have in common; write {}",
+                      path, path.substr(0, path.size() - suffix.size())));
+}
+
 void check_training(const Config& c, int ranks) {
-  check_run_name(c.run.name);
-  FT_CHECK_CONFIG(!c.run.directory.empty(), "run.directory: expected a folder, such as runs");
   FT_CHECK_CONFIG(c.data.sequence_length > 0, "data.sequence_length must be given");
   FT_CHECK_CONFIG(!c.data.train.empty(),
                   "data.train must name at least one source, e.g. [{{path: data/train}}]");
   FT_CHECK_CONFIG(c.train.tokens > 0, "train.tokens must be given: how many tokens to train on");
   check_batches(c, ranks);
   for (const auto* sources : {&c.data.train, &c.data.validation})
-    for (const DataSource& s : *sources)
+    for (const DataSource& s : *sources) {
+      check_is_prefix(s.path);
       for (const char* suffix : {".bin", ".idx"})
         FT_CHECK_CONFIG(fs::exists(s.path + suffix),
                         "{}{}: is missing{}; make it with falcon-train tokenize --out {}", s.path,
                         suffix, looked_at(s.path + suffix), s.path);
+    }
 }
 
 }  // namespace

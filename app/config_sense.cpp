@@ -113,9 +113,22 @@ void check_guard(const SpikeConfig& s) {
                   "guard.spike.sigma = 0: every loss above the mean would be a spike; 6 is usual");
 }
 
+// A run's folder is one below run.directory: another place might be somebody's work.
+void check_run_name(const std::string& name) {
+  const bool plain = !name.empty() && name != "." && name != ".." &&
+                     std::none_of(name.begin(), name.end(), [](char c) {
+                       return c == '/' || static_cast<unsigned char>(c) < ' ' || c == 127;
+                     });
+  FT_CHECK_CONFIG(plain,
+                  "run.name: a run is a folder in run.directory: expected the name of one, without "
+                  "\"/\" and not \".\" or \"..\"; set run.directory to put it elsewhere");
+}
+
 }  // namespace
 
 void check_sense(const Config& c) {
+  check_run_name(c.run.name);
+  FT_CHECK_CONFIG(!c.run.directory.empty(), "run.directory: expected a folder, such as runs");
   check_model(c.model);
   check_optimizer(c.optimizer);
   check_schedule(c);

@@ -4,6 +4,7 @@
 #include "app/metrics.h"
 #include "app/model_text.h"
 #include "app/numbers.h"
+#include "app/outputs.h"
 #include "app/rank_facts.h"
 #include "app/run_text.h"
 #include "core/file.h"
@@ -88,8 +89,9 @@ DataSource source_of(const std::string& text) {
   else source = {text.substr(0, equals), text.substr(equals + 1)};
   for (const char* suffix : {".bin", ".idx"})
     if (source.path.ends_with(suffix)) source.path.resize(source.path.size() - 4);
-  FT_CHECK_CONFIG(!source.path.empty(), "--data {}: the prefix is empty; expected NAME=PREFIX",
-                  text);
+  FT_CHECK_CONFIG(!source.path.empty() && !source.name.empty(),
+                  "--data {}: the {} is empty; expected NAME=PREFIX", text,
+                  source.path.empty() ? "prefix" : "name");
   return source;
 }
 
@@ -244,6 +246,9 @@ int evaluate(World& world, const EvaluateOptions& o) {
   world.set_timeout(config.run.timeout);
   const DataConfig data = data_config(o, source, config);
   std::vector<Set> sets = sets_of(o, data, text_of(source, o.model, o.tokenizer));
+  std::vector<std::string> inputs = {o.model, o.tokenizer};
+  for (const Set& set : sets) inputs.push_back(set.source.path);
+  if (!o.json.empty()) check_output("--json", o.json, inputs);
   const int64_t T = data.sequence_length,
                 rows = o.batch > 0 ? o.batch : std::max<int64_t>(1, kTokensAtOnce / T);
   Group& ranks = world.all();

@@ -1,8 +1,9 @@
 // probe: one forward (and backward) of a model on given tokens, to compare with another
 // implementation.
 #include "app/commands.h"
-#include "app/rank_facts.h"
 #include "app/engine.h"
+#include "app/outputs.h"
+#include "app/rank_facts.h"
 #include "core/log.h"
 #include "core/nan.h"
 #include "core/safetensors.h"
@@ -147,11 +148,11 @@ void add_gradients(Engine& engine, Output& out) {
 }
 
 // Found before the work: a folder that is not there, or outputs beyond the machine's memory.
-void check_output(const ProbeOptions& o, const Rows& rows, const ModelConfig& m, int64_t memory) {
+void check_results(const ProbeOptions& o, const Rows& rows, const ModelConfig& m, int64_t memory) {
   const fs::path folder = fs::absolute(o.out).parent_path();
   FT_CHECK_CONFIG(fs::is_directory(folder), "--out {}: there is no folder {}", o.out,
                   folder.string());
-  FT_CHECK_CONFIG(!fs::is_directory(o.out), "--out {}: is a folder; name a file in it", o.out);
+  check_output("--out", o.out, {o.model, o.tokens});
   const double kinds =
       static_cast<double>(m.vocab_size) +
       (o.hidden ? static_cast<double>(m.hidden_size * (m.num_hidden_layers + 1)) : 0.0);
@@ -174,7 +175,7 @@ int probe(World& world, const ProbeOptions& options) {
   Group& data = *mesh.data;
   const Rows rows = read_rows(options.tokens, config.model.vocab_size);
   const auto device = open_device(config.run, world);
-  check_output(options, rows, config.model, device->memory_total());
+  check_results(options, rows, config.model, device->memory_total());
   Engine engine(*device, {.model = config.model,
                           .precision = precision_of(config.train),
                           .plan = {.largest = {1, rows.T},

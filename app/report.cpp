@@ -3,6 +3,7 @@
 #include "app/chart.h"
 #include "app/commands.h"
 #include "app/metrics.h"
+#include "app/outputs.h"
 #include "app/report_parts.h"
 #include "app/report_style.h"
 #include "core/file.h"
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 namespace ft {
@@ -323,8 +325,10 @@ int report(const ReportOptions& options) {
   for (const std::string& path : options.runs) runs.push_back(read_run(path));
   const bool single = runs.size() == 1;
   const std::string out = !options.out.empty() ? options.out
-                          : single             ? options.runs[0] + "/report.html"
-                                               : "compare.html";
+                          : single
+                              ? (std::filesystem::path(options.runs[0]) / "report.html").string()
+                              : "compare.html";
+  check_output("--out", out, options.runs);
   for (const RunData& run : runs)
     for (const std::string& note : run.notes)
       fmt::print(stderr, "warning: {}: {}\n", run.path, note);

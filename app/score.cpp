@@ -3,8 +3,10 @@
 #include "app/engine.h"
 #include "app/evaluate.h"
 #include "app/model_text.h"
+#include "app/outputs.h"
 #include "app/rank_facts.h"
 #include "core/file.h"
+#include "data/json_liberties.h"
 
 #include <nlohmann/json.hpp>
 
@@ -52,7 +54,7 @@ class Reader {
 
  private:
   Line request(const std::string& text) const {
-    const json object = json::parse(text, nullptr, false);
+    const json object = json::parse(strict_json(text), nullptr, false);
     FT_CHECK_CONFIG(object.is_object(), "{}:{}: expected a JSON object", path_, line_);
     Line r;
     if (object.contains("id")) r.id = object["id"];
@@ -244,6 +246,7 @@ int score(World& world, const EvaluateOptions& o) {
   const ModelSource source = open_model(o.model);
   const Config config = probe_config(source.model, o.sets);
   world.set_timeout(config.run.timeout);
+  if (!o.out.empty()) check_output("--out", o.out, {o.model, o.tokenizer, o.score});
   const int64_t max_length = o.max_length > 0 ? o.max_length : source.model.max_position_embeddings;
   const ModelText text = text_of(source, o.model, o.tokenizer);
   const std::vector<Line> requests = Reader(o.score, source, text, max_length).read();

@@ -188,9 +188,9 @@ void tokenize(const TokenizeOptions& o) {
                   o.out);
   writer.finish();
   write_text(o.out + ".json", note_of(encoding, writer).dump(2) + "\n");
-  log_info("{}: {} documents, {} tokens from {} files in {:.1f} s, {:.0f} MB/s", o.out,
-           writer.documents, writer.tokens, files.size(), progress.elapsed(),
-           static_cast<double>(writer.bytes) / 1e6 / progress.elapsed());
+  log_info("{}: {} documents, {} tokens from {} file{} in {:.1f} s, {:.0f} MB/s", o.out,
+           writer.documents, writer.tokens, files.size(), files.size() == 1 ? "" : "s",
+           progress.elapsed(), static_cast<double>(writer.bytes) / 1e6 / progress.elapsed());
 }
 
 }  // namespace ft

@@ -231,7 +231,7 @@ void encode(const EncodeJob& job, const Encoding& encoding,
       const bool said = std::string_view(e.what()).ends_with(kSkip);
       throw Error(said ? e.what() : fmt::format("{}; {}", e.what(), kSkip), e.exit_code());
     }
-    parts.bad(fmt::format("{}; {} was left out", e.what(), job.lines ? "the rest of it" : "it"));
+    parts.bad(fmt::format("{}{}", e.what(), job.lines ? "; the rest of it was left out" : ""));
     parts.finish();
   }
 }

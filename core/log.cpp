@@ -3,6 +3,9 @@
 #include "core/append_file.h"
 #include "core/terminal.h"
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <spdlog/details/log_msg_buffer.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
@@ -143,10 +146,16 @@ void log_last_words(const std::string& text) noexcept try {
 } catch (...) {  // a full disk, say; standard error has it
 }
 
+// One that wanted no more, as head: an earlier write may have met it, and its errno is lost.
+static bool reader_is_gone(int fd) {
+  pollfd pipe{.fd = fd, .events = 0, .revents = 0};
+  return ::poll(&pipe, 1, 0) == 1 && (pipe.revents & POLLERR) != 0;
+}
+
 bool finish_stdout() {
   errno = 0;
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return true;
-  if (errno == EPIPE) return true;  // the reader wanted no more
+  if (errno == EPIPE || reader_is_gone(STDOUT_FILENO)) return true;
   std::fprintf(stderr, "falcon-train: standard output could not be written in full: %s\n",
                errno != 0 ? std::strerror(errno) : "a write failed; is the disk full?");
   return false;

@@ -75,7 +75,10 @@ std::string strict_json(std::string_view text) {
     size_t n = 0;
     for (const std::string_view name : {"NaN", "Infinity", "-Infinity"})
       if (begins && rest.starts_with(name)) n = name.size(), out += "null";
-    if (begins && n == 0 && (n = number_bytes(rest)) > 0) out += '0';
+    if (begins && n == 0 && (n = number_bytes(rest)) > 0) {
+      const std::string_view number = rest.substr(0, n);
+      out += n > 18 || number.find_first_of("eE") != number.npos ? "0" : number;
+    }
     if (n == 0) out += rest[0];
     at += std::max<size_t>(n, 1);
   }

@@ -6,8 +6,9 @@
 
 namespace ft {
 
-// NaN, Infinity and -Infinity become null, numbers of any size 0, and half a surrogate pair U+FFFD.
-// For readers that look at text only. What is no JSON either way stays wrong.
+// NaN, Infinity and -Infinity become null, half a surrogate pair U+FFFD, and numbers with an
+// exponent or of more than 18 characters 0. For readers that look at text and at ids. What is no
+// JSON either way stays wrong.
 std::string strict_json(std::string_view text);
 
 }  // namespace ft

@@ -20,8 +20,8 @@ class JsonLine {
   struct Texts {
     std::string_view prompt, text;  // valid until the next call
   };
-  // The texts of a line of JSON as Python's json module takes it; nothing where it is blank. Throws ConfigError, which says what is wrong
-  // but not where.
+  // The texts of a line of JSON as Python's json module takes it; nothing where it is blank. Throws
+  // ConfigError, which says what is wrong but not where.
   std::optional<Texts> parse(std::string_view line);
 
  private:

@@ -324,6 +324,12 @@ TEST_CASE("config: what is missing says where it was looked for", "[config]") {
       "data: {sequence_length: 8, train: [{path: no/set}]}\ntrain: {tokens: 8}\n", "c.yaml");
   has(message([&] { check_for_training(c, 1); }),
       "no/set.bin: is missing (looked for " + here + "/no/set.bin");
+  write_text(folder.path + "/set.idx", "x");
+  const Config file = parse_config("data: {sequence_length: 8, train: [{path: " + folder.path +
+                                       "/set.idx}]}\ntrain: {tokens: 8}\n",
+                                   "c.yaml");
+  has(message([&] { check_for_training(file, 1); }), "write " + folder.path + "/set");
+  has(message([] { load_config("configs/quickstart.yaml", {"run.name=../x"}); }), "run.name");
 }
 
 TEST_CASE("config: Hugging Face's config.json as Python writes it", "[config]") {

@@ -54,3 +54,41 @@ TEST_CASE("commands: an output replaces neither a device nor a link") {
   CHECK(has(both.out, "{\n"));
   CHECK(has(both.out, "loss"));
 }
+
+TEST_CASE("commands: an output never replaces what the command reads") {
+  const std::string set = make_set(), requests = workspace() + "/requests.jsonl",
+                    link = workspace() + "/by-another-name";
+  const std::string line = R"({"id": 3, "context_ids": [7], "continuation": "a", "note": NaN})";
+  write_text(requests, line + "\n");
+  fs::create_symlink(requests, link);
+  const std::string run = byte_run(), tokens = tokens_file({1, 2, 3});
+  const auto refused = [](const std::string& arguments, const std::string& file) {
+    const std::string before = read_text(file);
+    const Ran ran = command(arguments + " " + file);
+    INFO(arguments << ": " << ran.err);
+    CHECK(ran.code == 2);
+    CHECK(has(ran.err, "which this command reads and would replace"));
+    CHECK(read_text(file) == before);
+  };
+  refused("evaluate " + run + " --score " + requests + " --out", requests);
+  refused("evaluate " + run + " --score " + requests + " --out", link);
+  refused("evaluate " + run + " --data " + set + " --json", set + ".json");
+  refused("evaluate " + run + " --data " + set + " --json", run + "/config.yaml");
+  refused("probe " + run + " --tokens " + tokens + " --out", tokens);
+  refused("report " + run + " --out", run + "/metrics.jsonl");
+  CHECK(has(command("report " + run + " --out " + run).err, "is a folder; name a file"));
+  for (int i = 0; i < 2; ++i) {  // its own results may be replaced
+    CHECK(command("report " + run + "/").code == 0);
+    CHECK(command("evaluate " + run + " --score " + requests + " --out " + run + "/s.jsonl").code ==
+          0);
+  }
+  CHECK(has(read_text(run + "/s.jsonl"), "\"id\":3"));
+}
+
+TEST_CASE("commands: a reader that is gone is no full disk") {
+  const std::string arguments = " tokenize README.md --out " + workspace() + "/piped";
+  CHECK(shell(fmt::format("bash -c '{}{} 2> {}/err | sleep 0; exit ${{PIPESTATUS[0]}}'", binary(),
+                          arguments, workspace()),
+              "out") == 0);
+  CHECK(read_text(workspace() + "/err").empty());
+}
