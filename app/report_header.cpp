@@ -33,9 +33,10 @@ std::vector<std::pair<std::string, std::string>> facts(const RunData& run) {
   rows.emplace_back("model", model);
   if (run.config) {
     const Config& c = *run.config;
-    rows.emplace_back("layout", fmt::format("{} ranks; tensor {}, pipeline {}, context {}; {}",
-                                            amount("ranks"), c.parallel.tensor, c.parallel.pipeline,
-                                            c.parallel.context, c.train.precision));
+    rows.emplace_back(
+        "layout", fmt::format("{} rank{}; tensor {}, pipeline {}, context {}; {}", amount("ranks"),
+                              amount("ranks") == "1" ? "" : "s", c.parallel.tensor,
+                              c.parallel.pipeline, c.parallel.context, c.train.precision));
     rows.emplace_back("batch", fmt::format("{} sequences of {} tokens", c.train.global_batch,
                                            c.data.sequence_length));
     std::string data;

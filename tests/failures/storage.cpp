@@ -165,3 +165,19 @@ TEST_CASE("failures: lines of a course that is left stay beside the record") {
   }
   CHECK(events_of(folder, "done").size() == 3);  // what happened has happened
 }
+
+TEST_CASE("failures: weights that are not finite push no good checkpoint out") {
+  const std::string name = "infinite";
+  REQUIRE(train(name, 1, "train.tokens=1536") == 0);
+  const auto before = tensors(name, 4);
+  CHECK(train(name, 1,
+              "optimizer.lr=1000 optimizer.weight_decay=0 schedule.type=points "
+              "schedule.points=[[0,1],[2k,1e36]] guard.non_finite=skip checkpoint.keep_last=1") ==
+        1);
+  const std::string log = log_of(name);
+  INFO(log);
+  CHECK(log.find("infinite or no number") != std::string::npos);
+  CHECK(tensors(name, 4) == before);
+  for (const std::string& path : list_checkpoints(run_folder(name) + "/checkpoints"))
+    CHECK(path == checkpoint_path(name, 4));
+}

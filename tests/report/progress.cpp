@@ -58,7 +58,7 @@ TEST_CASE("the status line is never wider than the terminal") {
 TEST_CASE("averages leave the first steps out") {
   Pace pace;
   StepRecord r = record();
-  CHECK(pace.summary() == "0 steps, too few for an average");
+  CHECK(pace.summary().empty());
   for (int64_t step = 1; step <= 6; ++step) {
     r.seconds = step <= Pace::kWarmUp ? 100 : 2, r.tokens_per_second = 1000 / r.seconds;
     r.mfu = 1 / r.seconds;
