@@ -81,8 +81,8 @@ std::vector<std::string> texts_below(const std::string& folder, const TokenizeOp
 std::string text_file(const std::string& file) {
   const std::string kind = not_text(file);
   FT_CHECK_CONFIG(kind.empty(),
-                  "{}: is {}, not text; inputs are text and JSON Lines, as they are or packed with "
-                  "gzip (.gz) or zstd (.zst): unpack or convert it first",
+                  "{}: is {}, not text; inputs are text and JSON Lines, as they are or packed and "
+                  "named so (.gz, .zst): rename, unpack or convert it first",
                   escaped(file), kind);
   return file;
 }

@@ -76,6 +76,7 @@ constexpr std::array kMagics{
           "\x7f"
           "ELF"sv,
           "a program"},
+    Magic{0, "\xff\xfe\0\0"sv, "UTF-32 text (convert it: iconv -f UTF-32 -t UTF-8)"},
     Magic{0, "\xff\xfe"sv, "UTF-16 text (convert it: iconv -f UTF-16 -t UTF-8)"},
     Magic{0, "\xfe\xff"sv, "UTF-16 text (convert it: iconv -f UTF-16 -t UTF-8)"},
 };

@@ -35,6 +35,7 @@ MAGICS = ((4, b"1AY&SY", "packed with bzip2"), (0, b"\xfd7zXZ\0", "packed with x
           (0, b"\x04\x22\x4d\x18", "packed with lz4"), (0, b"\x28\xb5\x2f\xfd", "packed with zstd"),
           (0, b"\x1f\x8b", "packed with gzip"), (0, b"PK\x03\x04", "a zip archive"), (0, b"7z\xbc\xaf", "a 7z archive"),
           (257, b"ustar", "a tar archive"), (0, b"MMIDIDX\0\0", "a part of a token set"), (0, b"%PDF-", "a PDF"),
+          (0, b"\xff\xfe\0\0", "UTF-32 text (convert it to UTF-8)"),
           (0, b"\xff\xfe", "UTF-16 text (convert it to UTF-8)"), (0, b"\xfe\xff", "UTF-16 text (convert it to UTF-8)"))
 NAMES = {"packed in a way that is not known here": ".bz2 .tbz .tbz2 .xz .txz .lzma .lz4 .lzo .sz .snappy .br .z",
          "an archive": ".zip .7z .rar .tar .tgz .tzst .jar .whl .epub .docx .xlsx .pptx .odt .npz",
@@ -180,8 +181,8 @@ def input_files(inputs, out, tokenizer):
             continue
         kind = not_text(path)
         if kind:
-            raise Fault(f"{path}: is {kind}, not text; inputs are text and JSON Lines, as they are or packed with gzip "
-                        "(.gz) or zstd (.zst): unpack or convert it first")
+            raise Fault(f"{path}: is {kind}, not text; inputs are text and JSON Lines, as they are or packed and named "
+                        "so (.gz, .zst): rename, unpack or convert it first")
         files.append(path)
     for path in files:
         check_not_replaced(path, out, "input")

@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 
 #include <fstream>
+#include <chrono>
+#include <thread>
 
 using namespace ft;
 using namespace ft::test;
@@ -103,6 +105,9 @@ TEST_CASE("thousands of sources need few descriptors", "[access]") {
       CHECK(loader.description().find("and 180 more; all 200 sources: 200 documents, 600 tokens") !=
             std::string::npos);
     }
+    // The loader does not wait for its thread, which may be in the middle of a step.
+    for (int i = 0; i < 1000 && open_descriptors() != before; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     CHECK(open_descriptors() == before);
     REQUIRE(setrlimit(RLIMIT_NOFILE, &old) == 0);
   }

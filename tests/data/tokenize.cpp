@@ -378,6 +378,7 @@ TEST_CASE("what is no text is refused by name, and left out of folders", "[token
   put("n.txt", "text\0text"s, "NUL bytes");
   put("o.txt", std::string(100, '\xff'), "not UTF-8");
   put("p.txt", "\xff\xfeh\0i\0"s, "UTF-16");
+  put("p32.txt", "\xff\xfe\0\0h\0\0\0"s, "UTF-32");
   put("q.npy", "\x93NUMPY\x01\0"s, "a numpy array");
   put("r.JSONL.XZ", "\xfd\x37zXZ\0"s, "packed with xz");
   write_set(in + "/s", {{1, 2}});
