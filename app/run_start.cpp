@@ -35,7 +35,9 @@ bool holds_a_record(const std::string& folder) {
   for (const char* name :
        {"metrics.jsonl", "events.jsonl", "config.yaml", "log.txt", "tensorboard"})
     if (exists(folder + "/" + name)) return true;
-  return !names_in(folder + "/checkpoints").empty();
+  const std::string checkpoints = folder + "/checkpoints";
+  return is_folder(checkpoints) ? !names_in(checkpoints).empty()
+                                : exists(checkpoints) || is_link(checkpoints);
 }
 
 // The first name PATH.old-1, PATH.old-2, ... that is free.
@@ -119,6 +121,7 @@ RunStart::RunStart(World& world, const std::string& folder, const std::string& r
   Group& all = world.all();
   on_rank_0(all, [&] {
     lock_.emplace(folder);
+    if (resume == "none") return;  // what is there is moved aside as it is
     check_folder(folder + "/checkpoints");
     clear_leftovers(folder + "/checkpoints");
     remove_stale_temporaries(folder);

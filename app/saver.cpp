@@ -117,7 +117,8 @@ void Saver::save_last(Progress& progress) {
       tell_failure(why, "given up");
       throw SharedError(fmt::format(
           "the last checkpoint, of step {}, could not be saved: {}. What was trained since the one "
-          "before is lost; make room for {} and start again: the run goes on from there",
+          "before is lost; mend that (free room for {} is the usual mend) and start again: the run "
+          "goes on from there",
           trainer_.steps_done(), why, directory_));
     }
     if (first) {
