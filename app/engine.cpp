@@ -3,7 +3,7 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
-#include "models/falcon_h1/tied_head.h"
+#include "models/decoder/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>

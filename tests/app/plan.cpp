@@ -6,7 +6,7 @@
 #include "app/recipe.h"
 #include "app/trainer.h"
 #include "core/file.h"
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
 #include "tests/catch.h"
 
 #include <cmath>

@@ -4,8 +4,8 @@
 #include "core/context.h"
 #include "core/memory.h"
 #include "core/precision.h"
-#include "models/falcon_h1/block.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/block.h"
+#include "models/decoder/config.h"
 #include "models/layers/slots.h"
 
 #include <functional>

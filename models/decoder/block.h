@@ -7,7 +7,7 @@
 #include "core/context.h"
 #include "core/param.h"
 #include "core/precision.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 #include "models/layers/attention.h"
 #include "models/layers/linear.h"
 #include "models/layers/mamba2.h"

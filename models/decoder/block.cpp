@@ -1,4 +1,4 @@
-#include "models/falcon_h1/block.h"
+#include "models/decoder/block.h"
 
 namespace ft {
 

@@ -1,4 +1,4 @@
-#include "models/model.h"
+#include "models/decoder/model.h"
 
 #include "core/heartbeat.h"
 #include <algorithm>

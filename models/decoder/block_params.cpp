@@ -1,6 +1,6 @@
 // Where each Hugging Face tensor of a block lies in our storage, how it starts, and which
 // multiplier its consumer applies.
-#include "models/falcon_h1/block.h"
+#include "models/decoder/block.h"
 
 #include <cmath>
 
