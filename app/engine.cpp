@@ -3,7 +3,10 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
-#include "models/decoder/tied_head.h"
+#include "models/families/build.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
+#include "models/families/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -44,7 +47,7 @@ Recompute recompute_of(const std::string& name) {
 Engine::Engine(Device& device, const Options& o)
     : device_(device),
       memory_(device, o.is_virtual),
-      model_(o.model, o.precision),
+      model_(build_model(o.model, o.precision)),
       store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
@@ -100,8 +103,9 @@ void Engine::load_folder(const std::string& hf_folder) {
   std::set<std::string> used;
   store_.load([&](const Piece& piece, const Tensor& box) {
     std::string name = piece.name;
-    if (name == kEmbeddingName && !folder.contains(name) && model_.config().tie_word_embeddings)
-      name = kHeadName;  // one table under the other's name
+    if (piece.kind == ParamClass::Embedding && !folder.contains(name) &&
+        model_.config().tie_word_embeddings)
+      name = family_of(model_.config()).tensor_name(kHeadName);  // one table, the other's name
     used.insert(name);
     FT_CHECK_CONFIG(folder.contains(name),
                     "{}: tensor {} is missing; the model's configuration asks for it", hf_folder,

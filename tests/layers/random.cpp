@@ -3,6 +3,7 @@
 #include "tests/layers/run.h"
 
 #include "cpu/common.h"
+#include "models/families/config_file.h"
 #include "tests/catch.h"
 
 #include <omp.h>
