@@ -26,7 +26,8 @@ std::string epochs_text(const Config& config, double tokens) {
                         tokens * source.weight / weights / std::max(size, 1.0));
   }
   if (config.data.train.size() > kShown)
-    text += fmt::format("{}{} more", text.empty() ? "" : ", and ", config.data.train.size() - kShown);
+    text +=
+        fmt::format("{}{} more", text.empty() ? "" : ", and ", config.data.train.size() - kShown);
   return text.empty() ? "not known: no set of data.train is here" : text;
 }
 

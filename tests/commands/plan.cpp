@@ -70,7 +70,8 @@ TEST_CASE("plan: says what a run has before it, as the run itself does") {
     const size_t begin = out.find("\nrun: "), end = out.find("\n  checkpoints: ", begin);
     return begin == std::string::npos ? "" : out.substr(begin, out.find('\n', end + 1) - begin);
   };
-  const Ran planned = command("plan " + tiny("")), dry = command("train " + tiny("") + " --dry-run");
+  const Ran planned = command("plan " + tiny("")),
+            dry = command("train " + tiny("") + " --dry-run");
   INFO(planned.out << planned.err);
   CHECK(has(block(planned.out), "run: 12 steps to come, 384 tokens each, 4,608 in all"));
   CHECK(has(block(planned.out), "/set 0.569\n"));
