@@ -3,6 +3,8 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
+#include "cpu/device.h"
+#include "cuda/device.h"
 #include "models/falcon_h1/tied_head.h"
 
 #include <algorithm>

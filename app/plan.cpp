@@ -9,6 +9,7 @@
 #include "app/trainer.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "cpu/device.h"
 #include "data/set_info.h"
 #include "data/sources.h"
 #include "models/falcon_h1/multipliers.h"
