@@ -5,7 +5,7 @@
 #include "core/safetensors.h"
 #include "cpu/device.h"
 #include "cuda/device.h"
-#include "models/falcon_h1/tied_head.h"
+#include "models/decoder/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>

@@ -7,7 +7,7 @@
 #include "app/trainer.h"
 #include "core/file.h"
 #include "cpu/device.h"
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
 #include "tests/catch.h"
 
 #include <cmath>
