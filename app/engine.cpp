@@ -3,6 +3,8 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
+#include "cpu/device.h"
+#include "cuda/device.h"
 #include "models/families/build.h"
 #include "models/families/config_file.h"
 #include "models/families/family.h"

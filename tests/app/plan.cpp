@@ -6,6 +6,7 @@
 #include "app/recipe.h"
 #include "app/trainer.h"
 #include "core/file.h"
+#include "cpu/device.h"
 #include "models/decoder/multipliers.h"
 #include "tests/catch.h"
 
