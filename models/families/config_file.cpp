@@ -53,38 +53,8 @@ constexpr const char* kOthers[] = {
     "_name_or_path",   "transformers_version", "use_cache",    "rope_scaling",
     "rope_parameters", "quantization_config",  "eos_token_id", "auto_map"};
 
-// As transformers has it: a rope_scaling that says something stands in for rope_parameters.
-void read_rope(const OptionNode& node, ModelConfig& c) {
-  const bool scaled = node.at("rope_scaling").is_map() && !node.at("rope_scaling").keys().empty();
-  for (const char* name : {"rope_parameters", "rope_scaling"}) {
-    const OptionNode rope = node.at(name);
-    if (!rope.present() || rope.is_null()) continue;
-    if (scaled && std::string(name) == "rope_parameters") continue;
-    if (!rope.is_map()) option_error(rope, std::string(name) + " must be a map");
-    if (const OptionNode theta = rope.at("rope_theta"); theta.present() && !theta.is_null())
-      c.rope_theta = theta.number("rope_theta");
-    for (const char* key : {"rope_type", "type"})
-      if (const OptionNode type = rope.at(key);
-          type.present() && !type.is_null() && !type.same("default"))
-        option_error(type, fmt::format("{}: scaled rotary positions are not supported; expected "
-                                       "rope_type: default",
-                                       name));
-  }
-}
-
-// Fields that need more than a conversion, in either kind of file.
-void read_special(const OptionNode& node, const Family& family, ModelConfig& c) {
-  read_rope(node, c);
-  if (const OptionNode packed = node.at("quantization_config");
-      packed.present() && !packed.is_null())
-    option_error(packed,
-                 "quantization_config: the weights are quantized (as BitNet's), and this build has "
-                 "ordinary linears only; use an unquantized release of the model");
-  if (const OptionNode eos = node.at("eos_token_id"); eos.present() && !eos.is_null()) {
-    c.eos_token_id.clear();
-    for (const OptionNode& one : eos.is_list() ? eos.items() : std::vector<OptionNode>{eos})
-      c.eos_token_id.push_back(one.integer("eos_token_id"));
-  }
+// What the family's files may say and the decoder has not.
+void check_fixed(const OptionNode& node, const Family& family) {
   for (const auto& [key, words] : family.fixed) {
     const OptionNode one = node.at(key);
     if (!one.present() || one.is_null()) continue;
@@ -96,6 +66,42 @@ void read_special(const OptionNode& node, const Family& family, ModelConfig& c) 
       option_error(one, fmt::format("{} is not supported; expected {}", key,
                                     words.empty() ? "null" : words[0]));
   }
+}
+
+// As transformers has it: a rope_scaling that says something stands in for rope_parameters.
+void read_rope(const OptionNode& node, const Family& family, ModelConfig& c) {
+  const bool scaled = node.at("rope_scaling").is_map() && !node.at("rope_scaling").keys().empty();
+  for (const char* name : {"rope_parameters", "rope_scaling"}) {
+    const OptionNode rope = node.at(name);
+    if (!rope.present() || rope.is_null()) continue;
+    if (scaled && std::string(name) == "rope_parameters") continue;
+    if (!rope.is_map()) option_error(rope, std::string(name) + " must be a map");
+    if (const OptionNode theta = rope.at("rope_theta"); theta.present() && !theta.is_null())
+      c.rope_theta = theta.number("rope_theta");
+    check_fixed(rope, family);  // partial_rotary_factor may stand here
+    for (const char* key : {"rope_type", "type"})
+      if (const OptionNode type = rope.at(key);
+          type.present() && !type.is_null() && !type.same("default"))
+        option_error(type, fmt::format("{}: scaled rotary positions are not supported; expected "
+                                       "rope_type: default",
+                                       name));
+  }
+}
+
+// Fields that need more than a conversion, in either kind of file.
+void read_special(const OptionNode& node, const Family& family, ModelConfig& c) {
+  read_rope(node, family, c);
+  if (const OptionNode packed = node.at("quantization_config");
+      packed.present() && !packed.is_null())
+    option_error(packed,
+                 "quantization_config: the weights are quantized (as BitNet's), and this build has "
+                 "ordinary linears only; use an unquantized release of the model");
+  if (const OptionNode eos = node.at("eos_token_id"); eos.present() && !eos.is_null()) {
+    c.eos_token_id.clear();
+    for (const OptionNode& one : eos.is_list() ? eos.items() : std::vector<OptionNode>{eos})
+      c.eos_token_id.push_back(one.integer("eos_token_id"));
+  }
+  check_fixed(node, family);
 }
 
 // The family that `node` names; `otherwise` where it names none.

@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "models/families/falcon_h1.h"
+#include "models/families/llama.h"
 
 #include <algorithm>
 
@@ -19,7 +20,7 @@ std::string Family::tensor_name(std::string name) const {
 }
 
 const std::vector<const Family*>& families() {
-  static const std::vector<const Family*> all = {&falcon_h1()};
+  static const std::vector<const Family*> all = {&falcon_h1(), &llama()};
   return all;
 }
 
