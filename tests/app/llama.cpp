@@ -1,5 +1,8 @@
 // Llama's dictionary: its config.json, its settings in a configuration file, its sizes.
 #include "app/config.h"
+#include "app/engine.h"
+#include "app/fit.h"
+#include "app/plan_text.h"
 #include "core/file.h"
 #include "models/families/build.h"
 #include "models/families/config_file.h"
@@ -164,4 +167,16 @@ TEST_CASE("llama: every tensor has the name that transformers gives it", "[llama
       want.insert(layer + "mlp." + which + "_proj.weight");
   }
   CHECK(names == want);
+}
+
+TEST_CASE("llama: the released sizes have exactly their parameters", "[llama]") {
+  const auto [name, parameters] = GENERATE(
+      table<std::string, int64_t>({{"smollm-135m", 134'515'008}, {"falcon3-1b", 1'669'408'768}}));
+  INFO(name);
+  const Config config = resolve(load_config("configs/" + name + ".yaml", {}), int64_t{1} << 40);
+  const std::string text = plan_text(config, {.count = 8});
+  has(text, fmt::format("model: {} parameters (attention ", parameters));
+  CHECK(text.find("mamba") == std::string::npos);
+  CHECK(text.find("state-space scan") == std::string::npos);
+  CHECK(planned_memory(config) > 18 * parameters);
 }
