@@ -30,7 +30,8 @@ using namespace ft;
 // The whole command line. `run` becomes what the chosen command does.
 struct CommandLine {
   CLI::App app{
-      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) from one YAML file"};
+      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) and Llamas from one "
+      "YAML file"};
   TrainOptions train_options;
   PlanOptions plan_options;
   ProbeOptions probe_options;
