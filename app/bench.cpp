@@ -10,6 +10,7 @@
 #include "app/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 
 #include <memory>
 #include <algorithm>

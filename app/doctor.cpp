@@ -7,6 +7,7 @@
 #include "app/numbers.h"
 #include "core/limits.h"
 #include "core/platform.h"
+#include "cuda/device.h"
 
 #include <memory>
 #include <fcntl.h>

@@ -12,7 +12,7 @@
 #include "core/path.h"
 #include "data/set_info.h"
 #include "data/sources.h"
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
 
 #include <memory>
 #include <algorithm>

@@ -4,6 +4,7 @@
 #include "app/recipe.h"
 #include "app/start_block.h"
 #include "app/trainer.h"
+#include "cpu/device.h"
 
 #include <algorithm>
 #include <map>
@@ -11,15 +12,6 @@
 namespace ft {
 
 namespace {
-
-std::string kind_of(const std::string& name) {
-  if (name.find("embed_tokens") != std::string::npos) return "embedding";
-  if (name.find("lm_head") != std::string::npos) return "head";
-  if (name.find(".mamba.") != std::string::npos) return "mamba";
-  if (name.find(".self_attn.") != std::string::npos) return "attention";
-  if (name.find(".feed_forward.") != std::string::npos) return "mlp";
-  return "norms";
-}
 
 // "PPPPMM" -> "P*4 M*2"
 std::string short_pattern(const std::string& pattern) {
@@ -33,13 +25,12 @@ std::string short_pattern(const std::string& pattern) {
 }
 
 std::string parameters_text(const Config& config, Engine& engine) {
-  std::map<std::string, int64_t> kinds;
-  engine.store().for_pieces(
-      [&](Param&, Piece& piece) { kinds[kind_of(piece.name)] += piece.size(); });
+  std::map<std::string, int64_t> parts;
+  engine.store().for_pieces([&](Param&, Piece& piece) { parts[piece.part] += piece.size(); });
   std::string text = fmt::format("model: {} parameters (", engine.store().parameters());
   const char* separator = "";
-  for (const auto& [kind, n] : kinds) {
-    text += fmt::format("{}{} {}", separator, kind, n);
+  for (const auto& [part, n] : parts) {
+    text += fmt::format("{}{} {}", separator, part, n);
     separator = ", ";
   }
   return text + fmt::format("), {} layers, pattern {}", config.model.num_hidden_layers,

@@ -1,6 +1,5 @@
 #include "parallel/store.h"
 
-#include "core/param_class.h"
 #include "core/rng.h"
 
 #include <algorithm>

@@ -21,7 +21,7 @@ struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
 };
 
-// Overrides for the pieces whose label and class (core/param_class.h) match shell-like patterns, an
+// Overrides for the pieces whose label and class (core/param.h) match shell-like patterns, an
 // empty pattern being no condition; applied in order, the last match wins.
 struct PieceGroup {
   std::string match;       // "*.mamba.dt_bias", "*.in_proj.weight[dt]"

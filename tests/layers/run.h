@@ -3,6 +3,7 @@
 
 #include "app/engine.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 
 namespace ft::test {
 
