@@ -1,6 +1,7 @@
 // probe: one forward (and backward) of a model on given tokens, to compare with another
 // implementation.
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/engine.h"
 #include "app/outputs.h"
 #include "app/rank_facts.h"
@@ -9,6 +10,7 @@
 #include "core/safetensors.h"
 #include "parallel/mesh.h"
 
+#include <memory>
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -18,6 +20,13 @@ namespace ft {
 namespace fs = std::filesystem;
 
 namespace {
+
+struct ProbeOptions {
+  std::string model, tokens, out;
+  std::vector<std::string> sets;
+  bool gradients = false;
+  bool hidden = false;
+};
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
@@ -164,8 +173,6 @@ void check_results(const ProbeOptions& o, const Rows& rows, const ModelConfig& m
                   o.hidden ? ", or leave --hidden out" : "");
 }
 
-}  // namespace
-
 int probe(World& world, const ProbeOptions& options) {
   const ModelSource source = open_model(options.model);
   const Config config = probe_config(source.model, options.sets);
@@ -228,6 +235,25 @@ int probe(World& world, const ProbeOptions& options) {
              out.tensors.size(), options.out);
   }
   return 0;
+}
+
+}  // namespace
+
+void add_probe(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<ProbeOptions>();
+  auto* c = app.add_subcommand("probe", "Logits, loss and gradients of a model on given tokens");
+  c->footer(
+      "Example: mpirun -n 2 falcon-train probe HF_DIR --tokens tokens.safetensors --out "
+      "out.safetensors --gradients");
+  c->add_option("MODEL", o->model, "Hugging Face folder, checkpoint or run")->required();
+  c->add_option("--tokens", o->tokens,
+                "Safetensors file: input_ids [B, T], optional labels, document_ids")
+      ->required();
+  c->add_option("--out", o->out, "Safetensors file to write")->required()->check(file_name());
+  c->add_flag("--gradients", o->gradients, "Also every parameter's gradient");
+  c->add_flag("--hidden", o->hidden, "Also the residual stream after each layer");
+  add_sets(c, o->sets, "train.precision=bf16");
+  c->callback([o, &run] { run = [o](World& world) { return probe(world, *o); }; });
 }
 
 }  // namespace ft
