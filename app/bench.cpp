@@ -100,7 +100,7 @@ class Bench {
   }
   void step(Observer* observer) {
     const float scalars[4] = {1e-5f, 1.0f, 1.0f, 1.0f};
-    device_->copy(engine_.store().scalars().data, scalars, sizeof scalars, {});
+    engine_.memory().transfer().upload(engine_.store().scalars(), scalars);
     Ctx c = engine_.context();
     c.observer = observer;
     engine_.model().forward(c, 0, extent_);

@@ -146,7 +146,6 @@ DataConfig data_config(const EvaluateOptions& o, const ModelSource& source, cons
 void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
               const std::function<void(int64_t)>& shown) {
   Ctx c = engine.context();
-  std::vector<float> losses;
   int64_t done = 0;
   while (const std::optional<Batch> read = batches.next()) {
     const Batch& batch = *read;
@@ -155,10 +154,8 @@ void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
     const Extent extent = engine.feed(0, batch);
     engine.model().forward(c, 0, extent);
     engine.model().loss(c, 0, extent, Grad::Overwrite);
-    const Tensor on_device = engine.model().token_losses(extent);
-    losses.resize(static_cast<size_t>(on_device.size()));
-    engine.device().copy(losses.data(), on_device.data, losses.size() * sizeof(float), {});
-    engine.device().synchronize({});
+    const auto losses =
+        engine.memory().transfer().download<float>(engine.model().token_losses(extent));
     for (size_t t = 0; t < losses.size(); ++t) {
       if (batch.labels[t] < 0) continue;
       const auto context = static_cast<uint64_t>(static_cast<int64_t>(t) - batch.docs[t] + 1);

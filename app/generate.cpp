@@ -135,8 +135,7 @@ void read(Engine& engine, Model::Cache& cache, const std::vector<int32_t>& ids, 
     engine.feed(0, batch);
     engine.model().decode(c, cache, batch.length, out);
   }
-  engine.device().copy(logits.data(), out.data, logits.size() * sizeof(float), {});
-  engine.device().synchronize({});
+  engine.memory().transfer().download(out, logits.data());
 }
 
 int generate(const GenerateOptions& o) {
