@@ -169,12 +169,6 @@ void Model::loss(Ctx& c, int64_t slot, const Extent& e, Grad grad) {
   add_losses(c, losses, grad);
 }
 
-void Model::logits(Ctx& c, int64_t slot, const Extent& e, const Tensor& out) {
-  for_chunks(c, slots_[slot], e, [&](int64_t b, int64_t n, const Tensor& logits) {
-    c(ops::Copy{.y = out.row_range(b, n), .x = logits.columns(0, config_.vocab_size)});
-  });
-}
-
 void Model::head_backward(Ctx& c, const SlotSet& set, const Extent& e) {
   const int64_t T = e.tokens();
   Param& head = head_.present() ? head_ : embed_;

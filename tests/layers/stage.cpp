@@ -2,6 +2,7 @@
 // and its gradient, they compute what the whole model computes, bit for bit.
 #include "tests/layers/run.h"
 
+#include "core/transfer.h"
 #include "tests/catch.h"
 
 #include <map>
@@ -38,15 +39,14 @@ struct Part {
     model.prepare(c);
     store.refresh_compute(c);
     const MicroInputs& in = model.inputs(0);
-    put(in.ids, batch.ids.data()), put(in.labels, batch.labels.data());
-    put(in.docs, batch.docs.data());
+    Transfer& transfer = memory.transfer();
+    transfer.upload(in.ids, batch.ids.data());
+    transfer.upload(in.labels, batch.labels.data());
+    transfer.upload(in.docs, batch.docs.data());
     const float inverse = 1.0f / static_cast<float>(batch.valid);
-    put(model.inv_count(), &inverse);
+    transfer.upload(model.inv_count(), &inverse);
   }
   Ctx context() { return Ctx(device, scratch, true); }
-  void put(const Tensor& to, const void* from) {
-    device.copy(to.data, from, static_cast<size_t>(to.bytes()), {});
-  }
   void forward() {
     Ctx c = context();
     model.forward(c, 0, kExtent);
@@ -57,17 +57,17 @@ struct Part {
   }
   void gradients(Gradients& all) {
     store.for_pieces([&](Param& p, Piece& piece) {
-      const Tensor g = box(p.grad, piece);
-      std::vector<float> values;
-      for (int64_t r = 0; r < piece.rows; ++r)
-        values.insert(values.end(), g.f32() + r * g.stride[0],
-                      g.f32() + r * g.stride[0] + piece.cols);
+      const auto values = memory.transfer().download<float>(box(p.grad, piece));
       std::vector<float>& sum = all[piece.label()];
       sum.resize(values.size());
       for (size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
     });
   }
 };
+
+void hand_on(Part& from, const Tensor& value, Part& to, const Tensor& place) {
+  to.memory.transfer().upload(place, from.memory.transfer().download<float>(value).data());
+}
 
 Batch batch() {
   std::vector<int64_t> ids, documents;
@@ -93,13 +93,13 @@ TEST_CASE("stages: three of them are the whole model", "[stage]") {
   Part middle(*device, model, {2, 3, false, false}, batch());
   Part last(*device, model, {3, 5, false, true}, batch());
   first.forward();
-  middle.put(middle.model.input(0, kExtent), first.model.output(0, kExtent).data);
+  hand_on(first, first.model.output(0, kExtent), middle, middle.model.input(0, kExtent));
   middle.forward();
-  last.put(last.model.input(0, kExtent), middle.model.output(0, kExtent).data);
+  hand_on(middle, middle.model.output(0, kExtent), last, last.model.input(0, kExtent));
   last.forward(), last.backward();
-  middle.put(middle.model.gradient(kExtent), last.model.gradient(kExtent).data);
+  hand_on(last, last.model.gradient(kExtent), middle, middle.model.gradient(kExtent));
   middle.backward();
-  first.put(first.model.gradient(kExtent), middle.model.gradient(kExtent).data);
+  hand_on(middle, middle.model.gradient(kExtent), first, first.model.gradient(kExtent));
   first.backward();
   for (Part* part : {&first, &middle, &last}) part->gradients(got);
 
@@ -112,8 +112,6 @@ TEST_CASE("stages: three of them are the whole model", "[stage]") {
       for (size_t i = 0; i < values.size(); ++i)
         CHECK(got.at(name)[i] == Approx(values[i]).epsilon(1e-5).margin(1e-7));
   }
-  double sums[2];
-  for (Part* part : {&whole, &last})
-    device->copy(&sums[part == &last], part->model.loss_sum().data, sizeof(double), {});
-  CHECK(sums[0] == sums[1]);
+  CHECK(last.memory.transfer().read(last.model.loss_sum()) ==
+        whole.memory.transfer().read(whole.model.loss_sum()));
 }
