@@ -281,7 +281,7 @@ int bench(const BenchOptions& o) {
   const int threads = o.threads > 0 ? o.threads : default_threads();
   const auto ceilings = measure_ceilings(threads, o.precision == "bf16" ? Dtype::BF16 : Dtype::F32,
                                          std::min(o.seconds / 4, 1.0));
-  json all = {{"machine", cpu::open_device(threads)->description()},
+  json all = {{"machine", cpu::description()},
               {"precision", o.precision},
               {"threads", threads},
               {"tokens", o.tokens}};

@@ -1,10 +1,10 @@
 #include "app/plan_text.h"
 
+#include "app/fit.h"
 #include "app/memory_plan.h"
 #include "app/recipe.h"
 #include "app/start_block.h"
 #include "app/trainer.h"
-#include "cpu/device.h"
 
 #include <algorithm>
 #include <map>
@@ -108,7 +108,7 @@ std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
 }
 
 std::string plan_text(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
+  const auto device = planning_device(config, ranks);
   Engine engine(*device, engine_options(config, true));
   with_place(config.source, [&] {
     engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);

@@ -23,19 +23,19 @@ Engine::Options engine_options(const Config& config, bool is_virtual) {
           .is_virtual = is_virtual};
 }
 
-Trainer::Trainer(World& world, const Config& config, int threads, Guard::Tell tell)
+Trainer::Trainer(World& world, Device& device, const Config& config, int threads, Guard::Tell tell)
     : world_(world),
       config_(config),
       mesh_(Mesh::build(world, config.parallel.tensor, config.parallel.pipeline,
                         config.parallel.context)),
-      device_(open_device(config.run, world)),
-      engine_(*device_, engine_options(config, false)),
+      device_(device),
+      engine_(device, engine_options(config, false)),
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
       watch_(engine_, loader_.source_names(), config.log.norms_every),
       guard_(config.guard, std::move(tell)),
       poison_(Poison::from_environment()),
-      facts_(process_facts(*device_, world.all().size(), threads)) {
+      facts_(process_facts(device, world.all().size(), threads)) {
   recipe_ = recipe_of(config);
   steps_ = steps_left(recipe_, 0);
   planned_memory_ = sum_of(memory_of_rank(config, engine_, world.all().size()));
@@ -162,12 +162,12 @@ StepRecord Trainer::step() {
   }
   ++step_;
   tokens_ += batch.tokens;
-  device_->synchronize({});
+  device_.synchronize({});
   r.step = step_, r.steps = steps_, r.tokens = tokens_, r.lr = lr;
   r.batch = now.batch, r.weight_decay = config_.optimizer.weight_decay * now.weight_decay_factor;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   r.tokens_per_second = static_cast<double>(batch.tokens) / r.seconds;
-  r.memory = planned_memory_, r.memory_total = device_->memory_total();
+  r.memory = planned_memory_, r.memory_total = device_.memory_total();
   return r;
 }
 

@@ -22,8 +22,9 @@ Engine::Options engine_options(const Config& config, bool is_virtual);
 
 class Trainer {
  public:
-  // threads: of a rank; tell: hears what the guard does.
-  Trainer(World& world, const Config& config, int threads = 0, Guard::Tell tell = {});
+  // threads: of a rank; tell: hears what the guard does. World and device outlive it.
+  Trainer(World& world, Device& device, const Config& config, int threads = 0,
+          Guard::Tell tell = {});
 
   // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
   void start(const std::optional<std::string>& checkpoint);
@@ -54,7 +55,7 @@ class Trainer {
   World& world_;
   Config config_;
   Mesh mesh_;
-  std::unique_ptr<Device> device_;
+  Device& device_;
   Engine engine_;
   Loader loader_;
   Recipe recipe_;

@@ -131,6 +131,7 @@ class Ctx {
       tally.flops_by_op[Op::kName] += op.flops();
     }
     if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
+    else if constexpr (kBuiltWithCuda) cuda::need(op, tally.workspaces);
   }
   template <class Op>
   static double bytes_of(const Op& op) {
