@@ -479,61 +479,12 @@ struct CrossEntropy {
   double flops() const { return 6.0 * logits.rows() * vocab; }
 };
 
-// ---- reductions and optimizer -----------------------------------------------------------------
+}  // namespace ft::ops
 
-// out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may
-// be strided.
-struct Sum {
-  Out out;  // [1] f64
-  In x;
-  bool squared = false;
-  Grad grad = Grad::Overwrite;
-  FT_OP("sum") { f("out", out), f("x", x); }
-  double flops() const { return 2.0 * x.size(); }
-};
-// out = max |x|; NaN wins
-struct AbsMax {
-  Out out;  // [1] f32
-  In x;
-  FT_OP("abs_max") { f("out", out), f("x", x); }
-  double flops() const { return static_cast<double>(x.size()); }
-};
-// factor = min(1, max_norm / (sqrt(sum_squares) + 1e-6)), 1 where max_norm <= 0
-// (torch's clip_grad_norm_)
-struct ClipFactor {
-  Out factor;      // [1] f32
-  In sum_squares;  // [1] f64
-  float max_norm = 1;
-  FT_OP("clip_factor") { f("factor", factor), f("sum_squares", sum_squares); }
-  double flops() const { return 0; }
-};
-// AdamW (Loshchilov and Hutter 2019), torch's order, m^ and v^ bias-corrected:
-//   w -= lr wd w;  then  w -= lr m^ / (sqrt(v^) + eps)
-// g is scaled by clip first. All 2-D boxes of fp32 with free row stride.
-struct AdamW {
-  InOut w;  // fp32 master
-  InOut m;
-  InOut v;
-  In g;
-  In scalars;  // [4] f32: lr, step (1-based), clip factor, weight-decay factor
-  std::optional<Out> compute = std::nullopt;  // bf16 copy of w
-  float lr_multiplier = 1;
-  float weight_decay = 0;  // multiplied by scalars[3]
-  float beta1 = 0.9f;
-  float beta2 = 0.95f;
-  float eps = 1e-8f;
-  FT_OP("adamw") {
-    f("w", w), f("m", m), f("v", v);
-    FT_OPTIONAL(compute);
-    f("g", g), f("scalars", scalars);
-  }
-  double flops() const { return 16.0 * w.size(); }
-};
+#include "core/ops/optimizer.h"
 
 #undef FT_OP
 #undef FT_OPTIONAL
-
-}  // namespace ft::ops
 
 namespace ft {
 namespace cpu {

@@ -1,0 +1,41 @@
+// Sums and peaks of tensors. Included by core/ops.h, which has the conventions.
+#pragma once
+
+namespace ft::ops {
+
+// Sums of parameters and activations add up runs of so many elements of a row, then the runs in
+// order.
+inline constexpr int64_t kRun = 4096;
+
+// out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may
+// be strided.
+struct Sum {
+  Out out;  // [1] f64
+  In x;
+  bool squared = false;
+  Grad grad = Grad::Overwrite;
+  FT_OP("sum") { f("out", out), f("x", x); }
+  double flops() const { return 2.0 * x.size(); }
+};
+// out = max |x|; NaN wins
+struct AbsMax {
+  Out out;  // [1] f32
+  In x;
+  FT_OP("abs_max") { f("out", out), f("x", x); }
+  double flops() const { return static_cast<double>(x.size()); }
+};
+// What each row of a micro-batch adds to its group (a source of data):
+//   sums[g] += sum of the row's losses,  sums[groups + g] += number of its labels that count
+// A row's losses are added in order, then rows in order, in fp64.
+struct SumByRow {
+  InOut sums;       // [2 * groups] f64
+  In losses;        // [T] f32, 0 where the label does not count
+  In labels;        // [T] i32; negative: does not count
+  In group_of_row;  // [B] i32, 0 <= group < groups; T = B rows of equal length
+  FT_OP("sum_by_row") {
+    f("sums", sums), f("losses", losses), f("labels", labels), f("group_of_row", group_of_row);
+  }
+  double flops() const { return static_cast<double>(losses.size()); }
+};
+
+}  // namespace ft::ops
