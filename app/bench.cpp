@@ -8,6 +8,7 @@
 #include "app/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 #include "parallel/initialise.h"
 
 #include <algorithm>

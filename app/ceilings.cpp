@@ -2,6 +2,7 @@
 
 #include "core/context.h"
 #include "core/limits.h"
+#include "cpu/device.h"
 
 #include <algorithm>
 #include <chrono>

@@ -5,6 +5,7 @@
 #include "app/numbers.h"
 #include "core/limits.h"
 #include "core/platform.h"
+#include "cuda/device.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>

@@ -3,7 +3,9 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
-#include "models/falcon_h1/tied_head.h"
+#include "cpu/device.h"
+#include "cuda/device.h"
+#include "models/decoder/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>

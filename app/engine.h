@@ -6,7 +6,7 @@
 #include "core/context.h"
 #include "core/memory.h"
 #include "data/loader.h"
-#include "models/model.h"
+#include "models/decoder/model.h"
 #include "parallel/comm.h"
 #include "parallel/optimizer.h"
 #include "parallel/store.h"

@@ -5,12 +5,14 @@
 #include "app/memory_plan.h"
 #include "app/plan_text.h"
 #include "app/recipe.h"
+#include "app/start_block.h"
 #include "app/trainer.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "cpu/device.h"
 #include "data/set_info.h"
 #include "data/sources.h"
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
 
 #include <algorithm>
 #include <map>
@@ -20,15 +22,6 @@ namespace ft {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-
-std::string kind_of(const std::string& name) {
-  if (name.find("embed_tokens") != std::string::npos) return "embedding";
-  if (name.find("lm_head") != std::string::npos) return "head";
-  if (name.find(".mamba.") != std::string::npos) return "mamba";
-  if (name.find(".self_attn.") != std::string::npos) return "attention";
-  if (name.find(".feed_forward.") != std::string::npos) return "mlp";
-  return "norms";
-}
 
 // "PPPPMM" -> "P*4 M*2"
 std::string short_pattern(const std::string& pattern) {
@@ -42,13 +35,12 @@ std::string short_pattern(const std::string& pattern) {
 }
 
 std::string parameters_text(const Config& config, Engine& engine) {
-  std::map<std::string, int64_t> kinds;
-  engine.store().for_pieces(
-      [&](Param&, Piece& piece) { kinds[kind_of(piece.name)] += piece.size(); });
+  std::map<std::string, int64_t> parts;
+  engine.store().for_pieces([&](Param&, Piece& piece) { parts[piece.part] += piece.size(); });
   std::string text = fmt::format("model: {} parameters (", engine.store().parameters());
   const char* separator = "";
-  for (const auto& [kind, n] : kinds) {
-    text += fmt::format("{}{} {}", separator, kind, n);
+  for (const auto& [part, n] : parts) {
+    text += fmt::format("{}{} {}", separator, part, n);
     separator = ", ";
   }
   return text + fmt::format("), {} layers, pattern {}", config.model.num_hidden_layers,
@@ -131,7 +123,8 @@ std::string plan_text(const Config& config, const Ranks& ranks) {
   with_place(config.source, [&] {
     set_groups(engine.store(), piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
-  return start_text(config, engine, ranks) + "\n" + classes_text(engine.store());
+  return start_text(config, engine, ranks) + "\n" + classes_text(engine.store()) +
+         (config.train.tokens > 0 ? "\n" + run_text(config) : "");
 }
 
 namespace {
@@ -144,32 +137,37 @@ int plan_multipliers(const PlanOptions& options) {
   return 0;
 }
 
-// The sets that are named and here, as train would find and refuse them; the others are left for the
-// machine that trains.
-void check_data(const Config& config) {
+// Refuses the sets that are named and here as train would; the others are left for the machine that
+// trains. Returns the sources of data.train, with patterns and folders resolved to what they name here.
+std::vector<DataSource> check_data(const Config& config) {
   DataConfig here = config.data;
+  std::vector<DataSource> all;
   here.train.clear(), here.validation.clear();
   const auto add = [](const DataSource& source, std::vector<DataSource>& to) {
     if (exists(source.path + ".idx")) to.push_back(source);
     else log_info("note: {}.idx is not here; train would ask for it", source.path);
   };
   for (const DataSource& source : config.data.train) try {
-      for (const DataSource& one : expand_sources({source}, config.data.validation))
+      for (const DataSource& one : expand_sources({source}, config.data.validation)) {
         add(one, here.train);
+        all.push_back(one);
+      }
     } catch (const ConfigError& error) {
       log_info("note: {}", error.what());
+      all.push_back(source);
     }
   for (const DataSource& source : config.data.validation) add(source, here.validation);
-  if (here.train.empty() && here.validation.empty()) return;
-  check_sets(here, config.model.vocab_size, config.validate.sequences);
+  if (!here.train.empty() || !here.validation.empty())
+    check_sets(here, config.model.vocab_size, config.validate.sequences);
+  return all;
 }
 
 // The checks of train, with the same words, as far as they can be made without its machine.
-void check_as_train(const Config& config, int ranks) {
+std::vector<DataSource> check_as_train(const Config& config, int ranks) {
   FT_CHECK_CONFIG(config.data.sequence_length > 0,
                   "data.sequence_length must be given to plan a run");
   check_batches(config, ranks);
-  check_data(config);
+  return check_data(config);
 }
 
 int64_t bytes_of(double gib) {
@@ -181,9 +179,9 @@ int64_t bytes_of(double gib) {
 
 int plan(const PlanOptions& options) {
   if (options.multipliers) return plan_multipliers(options);
-  const Config read = load_config(options.config, options.sets);
+  Config read = load_config(options.config, options.sets);
   const int world = std::max(1, options.world);
-  with_place(read.source, [&] { check_as_train(read, world); });
+  with_place(read.source, [&] { read.data.train = check_as_train(read, world); });
   FT_CHECK_CONFIG(!options.schedule || read.train.tokens > 0,
                   "train.tokens must be given to show the schedule of a run");
   const Ranks ranks = planned_ranks(read.run, world);

@@ -11,6 +11,9 @@ class Readback {
  public:
   // Dense tensors of the device, which must outlive this; nothing is allocated later.
   Readback(Device& device, std::vector<Tensor> tensors);
+  ~Readback();
+  Readback(const Readback&) = delete;
+  Readback& operator=(const Readback&) = delete;
 
   // Copies them, behind the work that the device was handed so far. What values() gives is theirs
   // once the device was synchronized.
@@ -21,7 +24,7 @@ class Readback {
  private:
   Device& device_;
   std::vector<Tensor> tensors_;
-  std::vector<std::vector<char>> host_;
+  std::vector<void*> host_;  // of each, in pinned memory
 };
 
 }  // namespace ft

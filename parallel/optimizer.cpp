@@ -1,7 +1,5 @@
 #include "parallel/optimizer.h"
 
-#include "core/param_class.h"
-
 namespace ft {
 
 bool matches(const std::string& pattern, const std::string& text) {
@@ -51,17 +49,21 @@ Optimizer::Optimizer(Store& store, Memory& memory) : store_(store), device_(memo
   scalars_ = memory.make("inputs", Dtype::F64, {ops::kStepScalars});
   sum_squares_ = memory.make("inputs", Dtype::F64, {1});
   piece_squares_ = memory.make("inputs", Dtype::F64, {store.segments().count});
+  host_ = static_cast<double*>(device_.allocate_host(ops::kStepScalars * sizeof(double)));
 }
 
+Optimizer::~Optimizer() { device_.release_host(host_); }
+
 void Optimizer::set_count(int64_t updates) {
-  const auto count = static_cast<double>(updates);
-  device_.copy(scalars_.row_range(ops::kCount, ops::kCount + 1).data, &count, sizeof count, {});
+  host_[ops::kCount] = static_cast<double>(updates);
+  device_.copy(scalars_.row_range(ops::kCount, ops::kCount + 1).data, host_ + ops::kCount,
+               sizeof(double), {});
 }
 
 void Optimizer::begin(const StepInputs& in) {
-  const double values[] = {in.lr, in.weight_decay_factor, static_cast<double>(in.labels),
-                           in.loss_bound};
-  device_.copy(scalars_.data, values, sizeof values, {});
+  host_[ops::kLr] = in.lr, host_[ops::kWeightDecayFactor] = in.weight_decay_factor;
+  host_[ops::kLabels] = static_cast<double>(in.labels), host_[ops::kLossBound] = in.loss_bound;
+  device_.copy(scalars_.data, host_, ops::kCount * sizeof(double), {});
 }
 
 void Optimizer::gradient_norm(Ctx& c) {

@@ -88,6 +88,7 @@ ops::Segments Store::segments() const {
 
 void Store::write_segments() {
   if (!device_) return;
+  device_->synchronize({});  // with the copy before
   size_t i = 0;
   for_pieces([&](Param&, Piece& piece) {
     table_[i].lr_multiplier = piece.lr_multiplier;

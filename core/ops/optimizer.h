@@ -1,8 +1,11 @@
 // The optimizer's ops. Each goes once over all pieces of all parameters, by a table on the device:
-// one launch, however many pieces a model has. Included by core/ops.h, which has the conventions.
+// one launch, however many pieces a model has.
 #pragma once
 
+#include "core/ops/op.h"
 #include "core/ops/reduce.h"
+
+#include <optional>
 
 namespace ft::ops {
 

@@ -1,5 +1,7 @@
-// Sums and peaks of tensors. Included by core/ops.h, which has the conventions.
+// Sums and peaks of tensors.
 #pragma once
+
+#include "core/ops/op.h"
 
 namespace ft::ops {
 

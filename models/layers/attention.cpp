@@ -8,6 +8,15 @@ float Attention::softmax_scale() const {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
 }
 
+Attention::Saved Attention::saved(SlotBank& bank, int64_t tokens) const {
+  return {.lse = bank.slot("lse", Fate::Block, Dtype::F32, {heads, tokens})};
+}
+
+Attention::Cache Attention::make_cache(Memory& memory, Dtype compute, int64_t capacity) const {
+  return {.k = memory.make("cache", compute, {capacity, kv_cols()}),
+          .v = memory.make("cache", compute, {capacity, kv_cols()})};
+}
+
 void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs,
                         int64_t sequences, Cache* cache) const {
   c(ops::Rope{.x = s.q, .table = rope, .docs = docs, .scale = q_scale});

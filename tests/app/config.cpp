@@ -431,14 +431,15 @@ TEST_CASE("config: groups by name and class; the last match wins", "[config]") {
   CHECK(groups[1].weight_decay == Approx(0.6));
 
   std::vector<Param> params(3);
-  const auto piece = [](const char* name, const char* section, bool decay) {
+  const auto piece = [](const char* name, const char* section, ParamClass kind, bool decay) {
     Piece p;
-    p.name = name, p.section = section, p.rows = 2, p.decay = decay;
+    p.name = name, p.section = section, p.kind = kind, p.rows = 2, p.decay = decay;
     return p;
   };
-  params[0].pieces = {piece("a.in_proj.weight", "z", true), piece("a.in_proj.weight", "dt", true)};
-  params[1].pieces = {piece("a.conv1d.weight", "", false)};
-  params[2].pieces = {piece("a.k_proj.weight", "", true)};
+  params[0].pieces = {piece("a.in_proj.weight", "z", ParamClass::InProjZ, true),
+                      piece("a.in_proj.weight", "dt", ParamClass::InProjDt, true)};
+  params[1].pieces = {piece("a.conv1d.weight", "", ParamClass::Conv, false)};
+  params[2].pieces = {piece("a.k_proj.weight", "", ParamClass::K, true)};
   Store store([&](const std::function<void(Param&)>& f) {
     for (Param& p : params) f(p);
   });

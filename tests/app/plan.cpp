@@ -6,7 +6,8 @@
 #include "app/recipe.h"
 #include "app/trainer.h"
 #include "core/file.h"
-#include "models/falcon_h1/multipliers.h"
+#include "cpu/device.h"
+#include "models/decoder/multipliers.h"
 #include "tests/catch.h"
 
 #include <cmath>

@@ -5,6 +5,8 @@
 #include "tests/catch.h"
 
 #include <cmath>
+#include <map>
+#include <set>
 
 using namespace ft;
 using test::tiny;
@@ -127,4 +129,36 @@ TEST_CASE("model: a plan counts what a run takes", "[model]") {
   const Tally tally = planned.count(true);
   CHECK(c.tally.flops == tally.flops);
   CHECK(c.tally.ops == tally.ops);
+}
+
+TEST_CASE("model: every piece has its class and its part of the model", "[model]") {
+  Run run(tiny("PMAF", 4), Recompute::None);
+  std::map<std::string, std::set<std::string>> names;  // what is left of them, by class and part
+  run.engine.store().for_pieces([&](Param&, Piece& piece) {
+    std::string name = piece.label();
+    if (name.starts_with("model.layers.")) name = name.substr(name.find('.', 13) + 1);
+    names[parameter_class(piece) + ", " + piece.part].insert(name);
+  });
+  using Names = std::set<std::string>;
+  CHECK(names["embedding, embedding"] == Names{"model.embed_tokens.weight"});
+  CHECK(names["head, head"] == Names{"lm_head.weight"});
+  CHECK(names["norm, norms"] ==
+        Names{"input_layernorm.weight", "pre_ff_layernorm.weight", "model.final_layernorm.weight"});
+  CHECK(names["norm, mamba"] == Names{"mamba.norm.weight"});
+  CHECK(names["conv, mamba"] == Names{"mamba.conv1d.weight"});
+  CHECK(names["out_proj, mamba"] == Names{"mamba.out_proj.weight"});
+  for (const std::string one : {"dt_bias", "A_log", "D"})
+    CHECK(names[one + ", mamba"] == Names{"mamba." + one});
+  for (const std::string one : {"z", "x", "B", "C", "dt"})
+    CHECK(names["in_proj_" + one + ", mamba"] == Names{"mamba.in_proj.weight[" + one + "]"});
+  for (const std::string one : {"q", "k", "v", "o"})
+    CHECK(names[one + ", attention"] == Names{"self_attn." + one + "_proj.weight"});
+  for (const std::string one : {"gate", "up", "down"})
+    CHECK(names[one + ", mlp"] == Names{"feed_forward." + one + "_proj.weight"});
+  CHECK(names["bias, attention"].size() == 4);
+  CHECK(names["bias, mlp"].size() == 3);
+  CHECK(names["bias, mamba"].size() == 7);  // five sections, the convolution, out_proj
+  CHECK(names.size() == parameter_classes().size() + 3);
+  CHECK_THROWS_WITH(parameter_class({.name = "model.strange.weight"}),
+                    Catch::Contains("model.strange.weight: the layer that declares it says no"));
 }

@@ -2,6 +2,7 @@
 // The same bits whatever is kept, in training, evaluation, generation and probe.
 #include "tests/layers/run.h"
 
+#include "cpu/device.h"
 #include "tests/catch.h"
 
 #include <algorithm>

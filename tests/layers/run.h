@@ -3,6 +3,7 @@
 
 #include "app/engine.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 #include "parallel/initialise.h"
 
 namespace ft::test {

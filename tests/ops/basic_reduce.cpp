@@ -2,6 +2,7 @@
 #include "tests/ops/cases.h"
 
 #include "cpu/common.h"
+#include "cpu/device.h"
 
 #include <algorithm>
 

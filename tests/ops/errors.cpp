@@ -4,6 +4,7 @@
 
 #include "core/observe.h"
 #include "cpu/common.h"
+#include "cpu/device.h"
 
 using namespace ft;
 using namespace ft::test;

@@ -4,6 +4,7 @@
 #include "tests/catch.h"
 
 #include "core/memory.h"
+#include "cpu/device.h"
 
 using namespace ft;
 

@@ -1,4 +1,4 @@
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
 
 #include "core/options.h"
 

@@ -1,4 +1,4 @@
-#include "models/falcon_h1/tied_head.h"
+#include "models/decoder/tied_head.h"
 
 #include "core/check.h"
 #include "core/safetensors.h"

@@ -1,7 +1,7 @@
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 
 #include "core/options.h"
-#include "models/falcon_h1/tied_head.h"
+#include "models/decoder/tied_head.h"
 
 #include <algorithm>
 #include <cctype>

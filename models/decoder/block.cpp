@@ -1,4 +1,4 @@
-#include "models/falcon_h1/block.h"
+#include "models/decoder/block.h"
 
 namespace ft {
 
@@ -7,27 +7,24 @@ Block::Saved Block::saved(SlotBank& bank, const Extent& e) const {
   const Dtype act = precision_.compute;
   Saved s;
   if (mixers()) {
-    s.h = bank.slot("h", Fate::Cheap, act, {T, d});
-    s.rstd = bank.slot("rstd", Fate::Cheap, Dtype::F32, {T});
+    s.norm = norm_.saved(bank, "", act, T);
     s.p = bank.slot("p", Fate::Block, act, {T, cols_.padded});
     s.mix = bank.slot("mix", Fate::Block, act, {T, out_proj_.in()});
     s.r = bank.slot("r", Fate::Block, precision_.residual, {T, d});
   }
-  if (mamba()) {
-    const int64_t chunks = e.sequences * ((e.length + mamba_.chunk - 1) / mamba_.chunk);
-    s.conv = bank.slot("conv", Fate::Cheap, act, {T, mamba_.xbc()});
-    s.y = bank.slot("y", Fate::Block, act, {T, mamba_.inner()});
-    s.states =
-        bank.slot("states", Fate::Block, Dtype::F32, {chunks, mamba_.inner() * mamba_.state});
-    s.gate_rstd = bank.slot("gate_rstd", Fate::Block, Dtype::F32, {T, mamba_.groups});
-  }
-  if (attention()) s.lse = bank.slot("lse", Fate::Block, Dtype::F32, {attention_.heads, T});
-  s.h2 = bank.slot("h2", Fate::Cheap, act, {T, d});
-  s.rstd2 = bank.slot("rstd2", Fate::Cheap, Dtype::F32, {T});
-  s.gate_up = bank.slot("gate_up", Fate::Block, act, {T, 2 * intermediate_});
-  s.act = bank.slot("act", Fate::Cheap, act, {T, intermediate_});
+  if (mamba()) s.mamba = mamba_.saved(bank, act, e);
+  if (attention()) s.attention = attention_.saved(bank, T);
+  s.ff_norm = ff_norm_.saved(bank, "2", act, T);
+  s.mlp = mlp_.saved(bank, act, T);
   bank.rewind();
   return s;
+}
+
+Block::Cache Block::make_cache(Memory& memory, int64_t capacity) const {
+  Cache cache;
+  if (attention()) cache.attention = attention_.make_cache(memory, precision_.compute, capacity);
+  if (mamba()) cache.mamba = mamba_.make_cache(memory, precision_.compute);
+  return cache;
 }
 
 Attention::Views Block::attention_views(const Saved& s) const {
@@ -35,17 +32,17 @@ Attention::Views Block::attention_views(const Saved& s) const {
           .k = s.p.columns(cols_.k, cols_.v),
           .v = s.p.columns(cols_.v, cols_.v + attention_.kv_cols()),
           .o = s.mix.columns(0, attention_.q_cols()),
-          .lse = s.lse};
+          .lse = s.attention.lse};
 }
 
 Mamba2::Views Block::mamba_views(const Saved& s) const {
   return {.z = s.p.columns(cols_.z, cols_.xbc),
           .xbc = s.p.columns(cols_.xbc, cols_.xbc + mamba_.xbc()),
           .dt = s.p.columns(cols_.dt, cols_.end),
-          .conv = s.conv,
-          .y = s.y,
-          .states = s.states,
-          .rstd = s.gate_rstd,
+          .conv = s.mamba.conv,
+          .y = s.mamba.y,
+          .states = s.mamba.states,
+          .rstd = s.mamba.rstd,
           .out = s.mix.columns(out_proj_.in() - mamba_.inner(), out_proj_.in())};
 }
 
@@ -55,8 +52,8 @@ void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor&
   Tensor r = x;
   if (mixers()) {
     const int64_t B = in.extent.sequences;
-    c(ops::RmsNorm{.y = s.h, .rstd = s.rstd, .x = x, .w = norm_.value, .eps = eps_});
-    in_proj_.forward(c, s.p, s.h);
+    norm_.forward(c, s.norm, x);
+    in_proj_.forward(c, s.p, s.norm.y);
     c.fork(
         [&] {
           if (attention())
@@ -71,13 +68,8 @@ void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor&
     out_proj_.forward(c, s.r, s.mix, 1, x);
     r = s.r.tensor;
   }
-  c(ops::RmsNorm{.y = s.h2, .rstd = s.rstd2, .x = r, .w = ff_norm_.value, .eps = eps_});
-  gate_up_.forward(c, s.gate_up, s.h2);
-  c(ops::SwiGlu{.y = s.act,
-                .gate = s.gate_up.columns(0, intermediate_),
-                .up = s.gate_up.columns(intermediate_, 2 * intermediate_),
-                .gate_scale = gate_scale_});
-  down_.forward(c, y, s.act, down_scale_, r);
+  ff_norm_.forward(c, s.ff_norm, r);
+  mlp_.forward(c, s.mlp, s.ff_norm.y.tensor, y, r);
 }
 
 namespace {
@@ -100,36 +92,19 @@ struct Operand {
 void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x,
                      const Tensor& dy) const {
   c.where = label_;
-  const int64_t T = in.extent.tokens(), i = intermediate_;
-  const Dtype act = precision_.compute;
   {
-    const Operand g(c, dy, act);
-    const Temp dgate_up = c.temp(act, {T, 2 * i});
-    {
-      const Temp dact = c.temp(act, {T, i});
-      down_.backward_input(c, dact, g.tensor, down_scale_);
-      down_.backward_weight(c, g.tensor, s.act, down_scale_);
-      c(ops::SwiGluGrad{.dgate = dgate_up.get().columns(0, i),
-                        .dup = dgate_up.get().columns(i, 2 * i),
-                        .dy = dact,
-                        .gate = s.gate_up.columns(0, i),
-                        .up = s.gate_up.columns(i, 2 * i),
-                        .gate_scale = gate_scale_});
-    }
-    const Temp dh = c.temp(act, {T, hidden_});
-    gate_up_.backward_input(c, dh, dgate_up);
-    gate_up_.backward_weight(c, dgate_up, s.h2);
-    c(ops::RmsNormGrad{.dx = dy,
-                       .dw = ff_norm_.grad,
-                       .dy = dh,
-                       .x = mixers() ? s.r.tensor : x,
-                       .rstd = s.rstd2,
-                       .w = ff_norm_.value,
-                       .dresidual = dy,
-                       .grad = c.grad});
+    const Operand g(c, dy, precision_.compute);
+    const Temp dh = mlp_.backward(c, s.mlp, s.ff_norm.y.tensor, g.tensor);
+    ff_norm_.backward(c, s.ff_norm.rstd.tensor, mixers() ? s.r.tensor : x, dh, dy, dy);
   }
-  if (!mixers()) return;
-  const int64_t B = in.extent.sequences, a = attention() ? attention_.q_cols() : 0;
+  if (mixers()) mixers_backward(c, s, in, x, dy);
+}
+
+void Block::mixers_backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x,
+                            const Tensor& dy) const {
+  const Dtype act = precision_.compute;
+  const int64_t T = in.extent.tokens(), B = in.extent.sequences;
+  const int64_t a = attention() ? attention_.q_cols() : 0;
   const Temp dp = c.temp(act, {T, cols_.padded});
   {
     const Operand g(c, dy, act);
@@ -155,15 +130,8 @@ void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor
   }
   const Temp dh = c.temp(act, {T, hidden_});
   in_proj_.backward_input(c, dh, dp);
-  in_proj_.backward_weight(c, dp, s.h);
-  c(ops::RmsNormGrad{.dx = dy,
-                     .dw = norm_.grad,
-                     .dy = dh,
-                     .x = x,
-                     .rstd = s.rstd,
-                     .w = norm_.value,
-                     .dresidual = dy,
-                     .grad = c.grad});
+  in_proj_.backward_weight(c, dp, s.norm.y);
+  norm_.backward(c, s.norm.rstd.tensor, x, dh, dy, dy);
 }
 
 }  // namespace ft

@@ -1,6 +1,9 @@
-#include "models/model.h"
+#include "models/decoder/model.h"
 
 #include "core/heartbeat.h"
+#include "models/decoder/tied_head.h"
+#include "models/layers/declare.h"
+
 #include <algorithm>
 
 namespace ft {
@@ -17,20 +20,14 @@ Model::Model(const ModelConfig& config, Precision precision)
       padded_vocab_((config.vocab_size + kVocabPad - 1) / kVocabPad * kVocabPad) {
   const int64_t V = config.vocab_size, d = config.hidden_size;
   const Init init{Init::Kind::Normal, config.initializer_range};
-  const auto table = [&](const char* name) {
+  const auto table = [&](const char* name, ParamClass kind, const char* part) {
     Param p{.rows = padded_vocab_, .cols = d};
-    p.pieces.push_back(
-        {.name = name, .shape = {V, d}, .rows = V, .cols = d, .init = init, .cut = Cut::Out});
+    p.pieces.push_back(matrix(name, 0, 0, V, d, init, Cut::Out, {kind, part}));
     return p;
   };
-  embed_ = table("model.embed_tokens.weight");
-  if (!config.tie_word_embeddings) head_ = table("lm_head.weight");
-  final_norm_ = {.rows = d, .always_fp32 = true};
-  final_norm_.pieces.push_back({.name = "model.final_layernorm.weight",
-                                .shape = {d},
-                                .rows = d,
-                                .init = {Init::Kind::One},
-                                .decay = false});
+  embed_ = table(kEmbeddingName, ParamClass::Embedding, "embedding");
+  if (!config.tie_word_embeddings) head_ = table(kHeadName, ParamClass::Head, "head");
+  final_norm_.declare("model.final_layernorm.weight", d, config.rms_norm_eps);
   blocks_.reserve(pattern_.size());
   for (size_t l = 0; l < pattern_.size(); ++l)
     blocks_.emplace_back(config_, precision_, static_cast<int64_t>(l), pattern_[l]);
@@ -39,7 +36,7 @@ Model::Model(const ModelConfig& config, Precision precision)
 void Model::visit(const std::function<void(Param&)>& f) {
   f(embed_);
   for (Block& block : blocks_) block.visit(f);
-  f(final_norm_);
+  final_norm_.visit(f);
   if (head_.present()) f(head_);
 }
 
@@ -110,11 +107,8 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
 void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
   c.where = "model.final_layernorm";
   const int64_t T = e.tokens();
-  c(ops::RmsNorm{.y = set.final.row_range(0, T),
-                 .rstd = set.rstd.row_range(0, T),
-                 .x = set.stream.back().row_range(0, T),
-                 .w = final_norm_.value,
-                 .eps = static_cast<float>(config_.rms_norm_eps)});
+  final_norm_.forward(c, {{set.final.row_range(0, T)}, {set.rstd.row_range(0, T)}},
+                      set.stream.back().row_range(0, T));
 }
 
 int64_t Model::chunk_rows(int64_t tokens) const {
@@ -203,13 +197,8 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
     });
     add_losses(c, losses, c.grad);
     c.where = "model.final_layernorm";
-    c(ops::RmsNormGrad{.dx = dstream,
-                       .dw = final_norm_.grad,
-                       .dy = dfinal,
-                       .x = set.stream.back().row_range(0, T),
-                       .rstd = set.rstd.row_range(0, T),
-                       .w = final_norm_.value,
-                       .grad = c.grad});
+    final_norm_.backward(c, set.rstd.row_range(0, T), set.stream.back().row_range(0, T), dfinal,
+                         dstream);
   }
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = blocks_.size(); l-- > 0;) {

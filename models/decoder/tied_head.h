@@ -2,7 +2,7 @@
 // (fine-tunes have that). As transformers does: equal tables are tied, different ones are not.
 #pragma once
 
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 
 #include <string>
 #include <vector>

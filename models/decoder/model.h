@@ -4,8 +4,9 @@
 #include "core/context.h"
 #include "core/memory.h"
 #include "core/precision.h"
-#include "models/falcon_h1/block.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/block.h"
+#include "models/decoder/config.h"
+#include "models/layers/norm.h"
 #include "models/layers/slots.h"
 
 #include <functional>
@@ -107,7 +108,8 @@ class Model {
   std::string pattern_;
   int64_t padded_vocab_;
   ModelPlan plan_;
-  Param embed_, final_norm_, head_;
+  Param embed_, head_;
+  Norm final_norm_;
   std::vector<Block> blocks_;
   std::vector<SlotSet> slots_;
   Tensor rope_, dstream_, dt_peaks_, losses_, loss_sum_, z_sum_, inv_count_;

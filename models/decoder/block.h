@@ -1,16 +1,18 @@
-// One layer of Falcon-H1: attention and Mamba-2 side by side on one shared norm, then a gated MLP,
-// each added to the residual stream. The block owns the merged projections: one product makes
+// One layer of the hybrid decoder: attention and Mamba-2 side by side on one shared norm, then a
+// gated MLP, each added to the residual stream. The block owns the merged projections: one product makes
 // [z | x | B | C | q | k | v | dt], one takes [attention | ssm]. Symbols of the layer pattern:
-// P both mixers, M Mamba-2, A attention, F MLP only.
+// P both mixers (Falcon-H1's block), M Mamba-2, A attention (Llama's), F MLP only.
 #pragma once
 
 #include "core/context.h"
 #include "core/param.h"
 #include "core/precision.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 #include "models/layers/attention.h"
 #include "models/layers/linear.h"
 #include "models/layers/mamba2.h"
+#include "models/layers/mlp.h"
+#include "models/layers/norm.h"
 #include "models/layers/slots.h"
 
 namespace ft {
@@ -29,14 +31,14 @@ class Block {
 
   // Values that backward needs; each a view for one micro-batch.
   struct Saved {
-    Slot h, rstd;  // normed input [T, d], [T]
-    Slot p;        // merged projection [T, Wi]
-    Slot conv, y, states, gate_rstd;
-    Slot mix, lse;  // [T, attention + ssm columns], [heads, T]
-    Slot r;         // residual stream between mixers and MLP [T, d]
-    Slot h2, rstd2;
-    Slot gate_up;  // [T, 2 I]
-    Slot act;      // [T, I]
+    Norm::Saved norm;
+    Slot p;    // merged projection [T, Wi]
+    Slot mix;  // [T, attention + ssm columns]
+    Slot r;    // residual stream between mixers and MLP [T, d]
+    Mamba2::Saved mamba;
+    Attention::Saved attention;
+    Norm::Saved ff_norm;
+    Mlp::Saved mlp;
   };
   struct Cache {
     Attention::Cache attention;
@@ -55,14 +57,13 @@ class Block {
   template <class F>
   void visit(F&& f) {
     if (mixers()) {
-      f(norm_);
+      norm_.visit(f);
       in_proj_.visit(f);
       if (mamba()) mamba_.visit(f);
       out_proj_.visit(f);
     }
-    f(ff_norm_);
-    gate_up_.visit(f);
-    down_.visit(f);
+    ff_norm_.visit(f);
+    mlp_.visit(f);
   }
 
   bool attention() const { return symbol_ == 'P' || symbol_ == 'A'; }
@@ -77,7 +78,10 @@ class Block {
   };
   void declare_mixers(const ModelConfig& config);
   void declare_mamba(const ModelConfig& config);
-  void declare_mlp(const ModelConfig& config);
+  void declare_mamba_projections(const ModelConfig& config);
+  void declare_attention_projections(const ModelConfig& config);
+  void mixers_backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x,
+                       const Tensor& dy) const;
   Attention::Views attention_views(const Saved& s) const;
   Mamba2::Views mamba_views(const Saved& s) const;
 
@@ -85,12 +89,12 @@ class Block {
   std::string label_;  // "model.layers.3."
   char symbol_;
   Columns cols_;
-  int64_t hidden_, intermediate_;
-  float eps_, gate_scale_, down_scale_;
-  Param norm_, ff_norm_;
-  Linear in_proj_, out_proj_, gate_up_, down_;
+  int64_t hidden_;
+  Norm norm_, ff_norm_;
+  Linear in_proj_, out_proj_;
   Attention attention_;
   Mamba2 mamba_;
+  Mlp mlp_;
 };
 
 }  // namespace ft

@@ -3,7 +3,7 @@
 // the authors. Good starting values for a new shape; never a reason to change a checkpoint's.
 #pragma once
 
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 
 #include <string>
 

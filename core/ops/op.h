@@ -1,0 +1,16 @@
+// What the op structs of core/ops/ are made of; core/ops.h has the conventions.
+#pragma once
+
+#include "core/tensor.h"
+
+// Every op has: kName; args(f), which calls f(name, argument) for each present argument; flops().
+// One that reads or writes part of an argument also has touched(), the bytes that move. Those that
+// make up a model's FLOPs by the usual convention (matrix products, attention, the scan) also have
+// model_flops(): without what only alignment adds.
+
+#define FT_OP(name)                          \
+  static constexpr const char* kName = name; \
+  template <class F>                         \
+  void args(F&& f) const
+#define FT_OPTIONAL(field) \
+  if (field) f(#field, *(field))
