@@ -32,8 +32,7 @@ void StepWatch::micro_batch(Ctx& c, const Batch& batch) {
   const Extent extent{batch.sequences, batch.length};
   c.where = "metrics";
   const Tensor sources = source_of_row_.row_range(0, extent.sequences);
-  engine_.device().copy(sources.data, batch.sources.data(), static_cast<size_t>(sources.bytes()),
-                        {});
+  engine_.memory().transfer().upload(sources, batch.sources.data());
   c(ops::SumByRow{.sums = sums_,
                   .losses = engine_.model().token_losses(extent),
                   .labels = engine_.model().inputs(0).labels.row_range(0, extent.tokens()),

@@ -20,11 +20,10 @@ class StepWatch {
   StepWatch(Engine& engine, std::vector<std::string> sources, int64_t norms_every);
 
   // In this order in every step, on all ranks alike:
-  void begin(Ctx& c, int64_t step);  // step: its number, from 1
-  // After its backward; the batch stays until the device was synchronized.
-  void micro_batch(Ctx& c, const Batch& batch);
-  void gradients(Ctx& c);             // reduced over ranks, before the optimizer
-  void read() { readback_.start(); }  // what was seen; then the device is synchronized
+  void begin(Ctx& c, int64_t step);              // step: its number, from 1
+  void micro_batch(Ctx& c, const Batch& batch);  // after its backward
+  void gradients(Ctx& c);                        // reduced over ranks, before the optimizer
+  void read() { readback_.start(); }             // what was seen; then the device is synchronized
   // Fills the record's sources, norms, dt and peak memory. Collective over the data-parallel ranks.
   void finish(Group& data, const StepBatches& batches, StepRecord& record);
 

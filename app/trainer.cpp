@@ -97,7 +97,7 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
 }
 
 std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
-  Inspector inspector;
+  Inspector inspector(engine_.memory().transfer());
   Ctx c = engine_.context();
   c.observer = &inspector;
   std::string found;
@@ -126,8 +126,11 @@ void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
   optimizer.gradient_norm(c);
   watch_.gradients(c);
   // Equal on all ranks, so that none acts on what it alone has seen.
-  data.all_reduce(engine_.model().loss_sum(), Reduce::Sum).wait();
-  data.all_reduce(optimizer.sum_squares(), Reduce::Max).wait();
+  if (data.size() > 1) {
+    const HostAccess access(*device_);
+    data.all_reduce(engine_.model().loss_sum(), Reduce::Sum).wait();
+    data.all_reduce(optimizer.sum_squares(), Reduce::Max).wait();
+  }
   optimizer.verdict(c, engine_.model().loss_sum(), config_.optimizer.clip);
   poison_.heal();
   const auto& o = config_.optimizer;

@@ -45,7 +45,7 @@ class Device {
 
   virtual void* allocate(size_t bytes) = 0;  // zeroed, 128-byte aligned; throws with the size
   virtual void release(void* memory) = 0;
-  // Host memory that copies reach without a detour: pinned, zeroed, aligned alike.
+  // Host memory that copies reach without a detour: pinned, aligned alike.
   virtual void* allocate_host(size_t bytes) = 0;
   virtual void release_host(void* memory) = 0;
 

@@ -104,6 +104,7 @@ CpuDevice::CpuDevice() : memory_(memory_of_each(read_limits(), 1)) {}
 
 void* CpuDevice::allocate(size_t bytes) {
   void* memory = allocate_host(bytes);
+  std::memset(memory, 0, bytes);
   ++allocations_;
   return memory;
 }
@@ -116,7 +117,6 @@ void* CpuDevice::allocate_host(size_t bytes) {
       memory,
       "out of memory: {} bytes asked for on the CPU; use fewer ranks a node or a smaller model",
       bytes);
-  std::memset(memory, 0, bytes);
   return memory;
 }
 

@@ -1,5 +1,7 @@
 #include "parallel/optimizer.h"
 
+#include <iterator>
+
 namespace ft {
 
 bool matches(const std::string& pattern, const std::string& text) {
@@ -45,25 +47,22 @@ void set_groups(Store& store, const std::vector<PieceGroup>& groups, double weig
   store.write_segments();
 }
 
-Optimizer::Optimizer(Store& store, Memory& memory) : store_(store), device_(memory.device()) {
+Optimizer::Optimizer(Store& store, Memory& memory) : store_(store) {
   scalars_ = memory.make("inputs", Dtype::F64, {ops::kStepScalars});
   sum_squares_ = memory.make("inputs", Dtype::F64, {1});
   piece_squares_ = memory.make("inputs", Dtype::F64, {store.segments().count});
-  host_ = static_cast<double*>(device_.allocate_host(ops::kStepScalars * sizeof(double)));
 }
 
-Optimizer::~Optimizer() { device_.release_host(host_); }
-
 void Optimizer::set_count(int64_t updates) {
-  host_[ops::kCount] = static_cast<double>(updates);
-  device_.copy(scalars_.row_range(ops::kCount, ops::kCount + 1).data, host_ + ops::kCount,
-               sizeof(double), {});
+  const auto count = static_cast<double>(updates);
+  store_.transfer().upload(scalars_.row_range(ops::kCount, ops::kCount + 1), &count);
 }
 
 void Optimizer::begin(const StepInputs& in) {
-  host_[ops::kLr] = in.lr, host_[ops::kWeightDecayFactor] = in.weight_decay_factor;
-  host_[ops::kLabels] = static_cast<double>(in.labels), host_[ops::kLossBound] = in.loss_bound;
-  device_.copy(scalars_.data, host_, ops::kCount * sizeof(double), {});
+  const double values[] = {in.lr, in.weight_decay_factor, static_cast<double>(in.labels),
+                           in.loss_bound};
+  static_assert(std::size(values) == ops::kCount);
+  store_.transfer().upload(scalars_.row_range(0, ops::kCount), values);
 }
 
 void Optimizer::gradient_norm(Ctx& c) {

@@ -41,12 +41,9 @@ class Optimizer {
  public:
   // The store must outlive this, be bound for training, and have its memory there.
   Optimizer(Store& store, Memory& memory);
-  ~Optimizer();
-  Optimizer(const Optimizer&) = delete;
-  Optimizer& operator=(const Optimizer&) = delete;
 
   void set_count(int64_t updates);  // taken so far; the device counts on
-  // In this order in every step, the device being done with the one before:
+  // In this order in every step:
   void begin(const StepInputs& inputs);
   void gradient_norm(Ctx& c);  // of the gradients, reduced over ranks: squares and their sum
   // Whether step() may change weights, from the sum of losses of all ranks and the sum of squares;
@@ -60,9 +57,7 @@ class Optimizer {
 
  private:
   Store& store_;
-  Device& device_;
   Tensor scalars_, sum_squares_, piece_squares_;
-  double* host_;  // what of scalars_ the host writes, in pinned memory
 };
 
 }  // namespace ft

@@ -75,7 +75,7 @@ void Store::bind(Memory& memory, Precision precision, bool training) {
   }
   const auto bytes = static_cast<int64_t>(table_.size() * sizeof(ops::Segment));
   device_table_ = memory.make("inputs", Dtype::U8, {bytes});
-  if (!memory.is_virtual()) device_ = &memory.device();
+  device_ = &memory.device(), transfer_ = &memory.transfer(), virtual_ = memory.is_virtual();
   write_segments();
 }
 
@@ -87,14 +87,13 @@ ops::Segments Store::segments() const {
 }
 
 void Store::write_segments() {
-  if (!device_) return;
-  device_->synchronize({});  // with the copy before
+  if (!transfer_ || virtual_) return;
   size_t i = 0;
   for_pieces([&](Param&, Piece& piece) {
     table_[i].lr_multiplier = piece.lr_multiplier;
     table_[i++].weight_decay = piece.weight_decay.value_or(0);
   });
-  device_->copy(device_table_.data, table_.data(), table_.size() * sizeof(ops::Segment), {});
+  transfer_->upload(device_table_, reinterpret_cast<const uint8_t*>(table_.data()));
 }
 
 void Store::for_pieces(const std::function<void(Param&, Piece&)>& f) const {
@@ -108,16 +107,42 @@ int64_t Store::parameters() const {
   return n;
 }
 
-void Store::load(const Reader& read) {
-  for_pieces([&](Param& p, Piece& piece) { read(piece, box(p.master, piece)); });
+void Store::load(const ReadRow& read) {
+  for_pieces([&](Param& p, Piece& piece) {
+    transfer_->fill(box(p.master, piece), [&](int64_t row, float* to) { read(piece, row, to); });
+  });
+}
+
+namespace {
+
+void read_piece(const Checkpoint& checkpoint, const std::string& name, const Piece& piece,
+                const Tensor& to, Transfer& transfer) {
+  checkpoint.read(name, {piece.tensor_row, piece.tensor_col, piece.rows, piece.cols},
+                  [&](const Checkpoint::Box& part, const float* values, int64_t pitch) {
+                    const Tensor rows = to.row_range(part.row, part.row + part.rows);
+                    transfer.upload(
+                        rows.dims > 1 ? rows.columns(part.col, part.col + part.cols) : rows, values,
+                        pitch);
+                  });
+}
+
+}  // namespace
+
+void Store::load(const Checkpoint& checkpoint) {
+  for_pieces([&](Param& p, Piece& piece) {
+    FT_CHECK(checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape,
+             "{}: tensor {} is missing or has another shape than the model's configuration",
+             checkpoint.path(), piece.name);
+    read_piece(checkpoint, piece.name, piece, box(p.master, piece), *transfer_);
+  });
 }
 
 void Store::load_optimizer(const Checkpoint& checkpoint) {
   for_pieces([&](Param& p, Piece& piece) {
-    checkpoint.read("optimizer.exp_avg." + piece.name, piece.tensor_row, piece.tensor_col,
-                    box(p.exp_avg, piece));
-    checkpoint.read("optimizer.exp_avg_sq." + piece.name, piece.tensor_row, piece.tensor_col,
-                    box(p.exp_avg_sq, piece));
+    const auto read = [&](const char* moment, const Tensor& storage) {
+      read_piece(checkpoint, moment + piece.name, piece, box(storage, piece), *transfer_);
+    };
+    read("optimizer.exp_avg.", p.exp_avg), read("optimizer.exp_avg_sq.", p.exp_avg_sq);
   });
 }
 
@@ -129,6 +154,7 @@ void Store::refresh_copies(Ctx& c) {
 // In buckets, one under way while the next starts: what a group needs for its parts stays small.
 void Store::reduce_gradients(Group& data) {
   if (data.size() == 1) return;
+  const HostAccess access(*device_);  // MPI reads and writes them until the last request is done
   const int64_t n = buffers_.gradients.size();
   Request before;
   for (int64_t begin = 0; begin < n; begin += kBucket) {
@@ -159,7 +185,10 @@ std::vector<CheckpointPiece> Store::checkpoint_pieces(bool with_optimizer) const
                      .col = piece.tensor_col,
                      .rows = piece.rows,
                      .cols = piece.cols,
-                     .data = box(storage, piece)});
+                     .read = [values = box(storage, piece), transfer = transfer_](
+                                 int64_t row, int64_t rows, float* to) {
+                       transfer->download(values.row_range(row, row + rows), to);
+                     }});
     };
     add("", p.master);
     if (with_optimizer)

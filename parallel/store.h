@@ -30,14 +30,16 @@ class Store {
     Tensor gradients, exp_avg, exp_avg_sq;  // f32; absent without training
   };
   const Buffers& buffers() const { return buffers_; }
+  Transfer& transfer() const { return *transfer_; }
   // One entry a piece, in the order of for_pieces.
   ops::Segments segments() const;
   // After a change of the pieces' learning-rate multipliers and weight decays: the table has them.
   void write_segments();
 
-  // Values from elsewhere: read(name, row, col, box) fills a box of the tensor seen as a matrix.
-  using Reader = std::function<void(const Piece& piece, const Tensor& box)>;
-  void load(const Reader& read);
+  // Values from elsewhere: f(piece, row, to) writes a row of the piece's box.
+  using ReadRow = std::function<void(const Piece& piece, int64_t row, float* to)>;
+  void load(const ReadRow& read);
+  void load(const Checkpoint& checkpoint);  // weights
   void load_optimizer(const Checkpoint& checkpoint);
   void refresh_copies(Ctx& c);  // compute copies from master weights
 
@@ -62,7 +64,9 @@ class Store {
   std::vector<ops::Segment> table_;  // as the device's
   Tensor device_table_;
   int64_t size_ = 0, copies_size_ = 0;  // elements of the buffers, padding included
-  Device* device_ = nullptr;            // null: nothing is bound, or virtual memory
+  Device* device_ = nullptr;
+  Transfer* transfer_ = nullptr;  // null: nothing is bound yet
+  bool virtual_ = false;
 };
 
 }  // namespace ft

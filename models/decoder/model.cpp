@@ -155,12 +155,6 @@ void Model::loss(Ctx& c, int64_t slot, const Extent& e, Grad grad) {
   add_losses(c, losses, grad);
 }
 
-void Model::logits(Ctx& c, int64_t slot, const Extent& e, const Tensor& out) {
-  for_chunks(c, slots_[slot], e, [&](int64_t b, int64_t n, const Tensor& logits) {
-    c(ops::Copy{.y = out.row_range(b, n), .x = logits.columns(0, config_.vocab_size)});
-  });
-}
-
 void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
   SlotSet& set = slots_[slot];
   const int64_t T = e.tokens();

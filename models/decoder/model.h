@@ -47,9 +47,7 @@ class Model {
   void backward(Ctx& c, int64_t slot, const Extent& extent);
   // Loss alone, into loss_sum (Overwrite or Accumulate).
   void loss(Ctx& c, int64_t slot, const Extent& extent, Grad grad);
-  // Logits of all positions into out [T, vocab] fp32.
-  void logits(Ctx& c, int64_t slot, const Extent& extent, const Tensor& out);
-  // The same piece by piece, never all at once: f(first row, one past the last, [rows, >= vocab] in
+  // Logits of all positions, piece by piece, never all at once: f(first row, one past the last, [rows, >= vocab] in
   // the compute dtype); columns from vocab on are padding.
   using LogitRows = std::function<void(int64_t, int64_t, const Tensor&)>;
   void each_logits(Ctx& c, int64_t slot, const Extent& extent, const LogitRows& f) {

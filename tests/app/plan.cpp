@@ -1,7 +1,6 @@
 // The plan: exact counts, the closed form of the multipliers, memory, and the schedule's table.
 #include "app/plan_text.h"
 
-#include "app/commands.h"
 #include "app/fit.h"
 #include "app/recipe.h"
 #include "app/trainer.h"

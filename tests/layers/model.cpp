@@ -33,8 +33,10 @@ struct Run : test::ModelRun {
 // The slope of the loss along a random direction of one piece: from its gradient, and by
 // differences.
 std::pair<double, double> slopes(Run& run, const Param& p, const Piece& piece) {
-  const Tensor w = box(p.master, piece), g = box(p.grad, piece);
-  std::vector<float> start, direction;
+  Transfer& transfer = run.engine.memory().transfer();
+  const Tensor w = box(p.master, piece);
+  const auto start = transfer.download<float>(w), g = transfer.download<float>(box(p.grad, piece));
+  std::vector<float> direction, moved(start.size());
   double norm = 0;
   for (int64_t i = 0; i < piece.size(); ++i) {
     direction.push_back(static_cast<float>(
@@ -43,18 +45,14 @@ std::pair<double, double> slopes(Run& run, const Param& p, const Piece& piece) {
     norm += static_cast<double>(direction.back()) * direction.back();
   }
   double by_gradient = 0;
-  for (int64_t i = 0; i < piece.size(); ++i) {
-    const int64_t r = i / piece.cols, c = i % piece.cols;
-    direction[static_cast<size_t>(i)] /= static_cast<float>(std::sqrt(norm));
-    start.push_back(w.f32()[r * w.stride[0] + c]);
-    by_gradient +=
-        static_cast<double>(g.f32()[r * g.stride[0] + c]) * direction[static_cast<size_t>(i)];
+  for (size_t i = 0; i < direction.size(); ++i) {
+    direction[i] /= static_cast<float>(std::sqrt(norm));
+    by_gradient += static_cast<double>(g[i]) * direction[i];
   }
   const auto loss_at = [&](double step) {
-    for (int64_t i = 0; i < piece.size(); ++i)
-      w.f32()[i / piece.cols * w.stride[0] + i % piece.cols] =
-          start[static_cast<size_t>(i)] +
-          static_cast<float>(step) * direction[static_cast<size_t>(i)];
+    for (size_t i = 0; i < moved.size(); ++i)
+      moved[i] = start[i] + static_cast<float>(step) * direction[i];
+    transfer.upload(w, moved.data());
     return run.loss();
   };
   // Fourth order: the step can be long enough for fp32.
