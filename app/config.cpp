@@ -3,6 +3,7 @@
 #include "app/config_check.h"
 #include "core/options.h"
 #include "core/param.h"
+#include "models/families/config_file.h"
 
 #include <algorithm>
 #include <filesystem>

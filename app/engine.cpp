@@ -5,7 +5,10 @@
 #include "core/safetensors.h"
 #include "cpu/device.h"
 #include "cuda/device.h"
-#include "models/decoder/tied_head.h"
+#include "models/families/build.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
+#include "models/families/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -46,10 +49,11 @@ Recompute recompute_of(const std::string& name) {
 Engine::Engine(Device& device, const Options& o)
     : device_(device),
       memory_(device, o.is_virtual),
-      model_(o.model, o.precision),
+      model_(build_model(o.model, o.precision)),
       store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
+  if (o.plan.training) optimizer_.emplace(store_, memory_);
   model_.plan(memory_, o.plan);
   // A smaller micro-batch, as the last of a step may be, can ask an op for more than the largest.
   // All of them up to 63 sequences; of more, which differ little, some.
@@ -67,10 +71,11 @@ Engine::Engine(Device& device, const Options& o)
 Tally Engine::count_update() {
   Ctx c(device_, scratch_, false);
   model_.prepare(c);
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
   if (plan_.training) {
-    store_.gradient_norm(c);
-    store_.step(c, {});
+    optimizer_->gradient_norm(c);
+    optimizer_->verdict(c, model_.loss_sum(), 1);
+    optimizer_->step(c, {});
   }
   return c.tally;
 }
@@ -101,9 +106,10 @@ void Engine::load_folder(const std::string& hf_folder) {
   const SafetensorsFolder folder(hf_folder);
   std::set<std::string> used;
   const auto stored_name = [&](const Piece& piece) {
-    const bool other = piece.name == kEmbeddingName && !folder.contains(piece.name) &&
+    const bool other = piece.kind == ParamClass::Embedding && !folder.contains(piece.name) &&
                        model_.config().tie_word_embeddings;
-    return other ? std::string(kHeadName) : piece.name;  // one table under the other's name
+    // One table under the other's name.
+    return other ? family_of(model_.config()).tensor_name(kHeadName) : piece.name;
   };
   store_.for_pieces([&](Param&, Piece& piece) {
     const std::string name = stored_name(piece);
@@ -134,7 +140,7 @@ void Engine::load_checkpoint(const Checkpoint& checkpoint) {
 
 void Engine::refresh_weights() {
   Ctx c = context();
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
 }
 
 Extent Engine::feed(int64_t slot, const Batch& batch) {

@@ -13,6 +13,8 @@
 #include "data/set_info.h"
 #include "data/sources.h"
 #include "models/decoder/multipliers.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
 
 #include <memory>
 #include <algorithm>
@@ -36,8 +38,12 @@ struct PlanOptions {
 int plan_multipliers(const PlanOptions& options) {
   const std::string& path = options.config;
   const bool hf = path.ends_with(".json");
-  log_info("{}", multipliers_text(hf ? load_hf_config(path, nullptr)
-                                     : load_config(path, options.sets).model));
+  const ModelConfig model =
+      hf ? load_hf_config(path, nullptr) : load_config(path, options.sets).model;
+  FT_CHECK_CONFIG(family_of(model).has("embedding_multiplier"),
+                  "{}: a {} model has no multipliers; plan it without --multipliers", path,
+                  model.model_type);
+  log_info("{}", multipliers_text(model));
   return 0;
 }
 

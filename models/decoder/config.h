@@ -1,4 +1,5 @@
-// The shape of a Falcon-H1 model: Hugging Face's config.json fields by their names, and ours.
+// The shape of a hybrid decoder: fields of Hugging Face's config.json by Falcon-H1's names for them,
+// and ours. models/families reads and writes it.
 #pragma once
 
 #include <array>
@@ -9,12 +10,14 @@
 
 namespace ft {
 
-class OptionNode;
+// The decoder's names of the two tables of its vocabulary.
+inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
+inline constexpr const char* kHeadName = "lm_head.weight";
 
 // Defaults are those of transformers' FalconH1Config but for rope_theta, where they are those of the
-// released models (a config.json without one means 1e4, as in transformers). 0 in a field marked
-// (derived) means "work it out".
+// released models. 0 in a field marked (derived) means "work it out".
 struct ModelConfig {
+  std::string model_type = "falcon_h1";  // the family whose files these settings are from
   int64_t vocab_size = 128000;
   bool tie_word_embeddings = false;
   int64_t hidden_size = 4096;
@@ -65,15 +68,5 @@ struct ModelConfig {
 // "P*36", "P4 M2 A1 F1", "PPM" -> one symbol a layer; "" -> all P. Throws ConfigError where the
 // count is not `layers` or a symbol is unknown.
 std::string expand_pattern(const std::string& pattern, int64_t layers);
-
-// The model section of a configuration file. Relative paths start from the folder of the file that
-// names them (of --set: from the working folder); init_from becomes absolute.
-ModelConfig read_model(const OptionNode& section, std::vector<std::string>* notes);
-std::string model_text(ModelConfig config, int indent);  // resolved YAML of that section
-std::string model_help();
-
-// A Hugging Face config.json, finished. Keys that mean nothing here are added to `notes` (may be
-// null).
-ModelConfig load_hf_config(const std::string& config_json_path, std::vector<std::string>* notes);
 
 }  // namespace ft

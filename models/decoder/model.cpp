@@ -1,7 +1,6 @@
 #include "models/decoder/model.h"
 
 #include "core/heartbeat.h"
-#include "models/decoder/tied_head.h"
 #include "models/layers/declare.h"
 
 #include <algorithm>
@@ -11,6 +10,12 @@ namespace ft {
 namespace {
 constexpr int64_t kVocabPad = 16;
 constexpr int64_t kLogitElements = 1 << 23;  // of one chunk of the head
+
+// "model.final_layernorm" of "model.final_layernorm.weight"
+std::string module_of(const Param& param) {
+  const std::string& name = param.pieces[0].name;
+  return name.substr(0, name.rfind('.'));
+}
 }  // namespace
 
 Model::Model(const ModelConfig& config, Precision precision)
@@ -105,7 +110,7 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
 }
 
 void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
-  c.where = "model.final_layernorm";
+  c.where = module_of(final_norm_.weight);
   const int64_t T = e.tokens();
   final_norm_.forward(c, {{set.final.row_range(0, T)}, {set.rstd.row_range(0, T)}},
                       set.stream.back().row_range(0, T));
@@ -190,7 +195,7 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
       grad = Grad::Accumulate;
     });
     add_losses(c, losses, c.grad);
-    c.where = "model.final_layernorm";
+    c.where = module_of(final_norm_.weight);
     final_norm_.backward(c, set.rstd.row_range(0, T), set.stream.back().row_range(0, T), dfinal,
                          dstream);
   }

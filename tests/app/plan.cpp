@@ -181,6 +181,12 @@ TEST_CASE("plan: FLOPs are those of the model's own sizes, padding left out", "[
   CHECK(counted(c) == Approx(forward_flops(c)).epsilon(1e-12));
 }
 
+TEST_CASE("plan: FLOPs of a Llama are those of its own sizes", "[plan]") {
+  const Config c = shipped("smollm-135m", {"model.vocab_size=259", "data.sequence_length=200",
+                                           "model.num_hidden_layers=2", "train.micro_batch=3"});
+  CHECK(counted(c) == Approx(forward_flops(c)).epsilon(1e-12));
+}
+
 TEST_CASE("plan: FLOPs of the released sizes, forward and backward, per token", "[plan]") {
   const auto [name, length, gflops] =
       GENERATE(table<std::string, int64_t, double>({{"falcon-h1-0.5b", 2048, 3.26},

@@ -1,5 +1,5 @@
 #include "core/check.h"
-#include "models/decoder/config.h"
+#include "models/families/config_file.h"
 #include "tests/fuzz/targets.h"
 
 namespace ft::fuzz {

@@ -1,4 +1,4 @@
-// Inside of comm_mpi.cpp: what a request is, and the deadline it lives under.
+// Inside of the MPI backend: what it has under way, and the deadline that lives under.
 #pragma once
 
 #include "core/check.h"
@@ -15,7 +15,6 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -41,16 +40,16 @@ inline void check_mpi(int code, const std::string& what) {
 }  // namespace detail
 
 // A chain of non-blocking stages: each starts after the one before is done.
-class Request::Impl {
+class MpiChain : public Pending {
  public:
   using Stage = std::function<std::vector<MPI_Request>()>;
   // broken: of the world; set once something has failed, and then nothing more is waited for.
-  Impl(std::vector<Stage> stages, bool* broken, std::string what)
+  MpiChain(std::vector<Stage> stages, bool* broken, std::string what)
       : stages_(std::move(stages)), broken_(broken), what_(std::move(what)) {
     beat();
   }
 
-  bool test() {
+  bool test() override {
     heartbeat::wait_on();
     while (true) {
       if (!pending_.empty()) {
@@ -63,7 +62,7 @@ class Request::Impl {
     }
   }
 
-  void wait() {
+  void wait() override {
     Patience patience;
     for (int64_t polls = 0; !test(); ++polls) {
       if (polls < 2000) continue;
@@ -74,24 +73,7 @@ class Request::Impl {
     }
   }
 
-  // For the end of a request nobody waited for. MPI may still use the memory of one that cannot be
-  // finished (a deadline passed, or an error is on its way out), so that one is left alone for
-  // good.
-  static void drop(std::unique_ptr<Impl>& impl) noexcept {
-    if (!impl) return;
-    try {
-      if (!impl->test()) {
-        if (*impl->broken_ || std::uncaught_exceptions() > 0) {
-          (void)impl.release();
-          return;
-        }
-        impl->wait();
-      }
-      impl.reset();
-    } catch (...) {
-      (void)impl.release();
-    }
-  }
+  bool broken() const override { return *broken_; }
 
  private:
   bool test_pending() {

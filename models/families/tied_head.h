@@ -9,9 +9,6 @@
 
 namespace ft {
 
-inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
-inline constexpr const char* kHeadName = "lm_head.weight";
-
 // Unties `config`, and says so in `notes` (may be null), where the weights of the Hugging Face
 // folder hold a head that differs from the embedding. Leaves it as it is where there are no weights.
 void untie_other_head(const std::string& folder, ModelConfig& config,

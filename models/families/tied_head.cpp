@@ -1,7 +1,8 @@
-#include "models/decoder/tied_head.h"
+#include "models/families/tied_head.h"
 
 #include "core/check.h"
 #include "core/safetensors.h"
+#include "models/families/family.h"
 
 #include <algorithm>
 #include <optional>
@@ -39,16 +40,17 @@ void untie_other_head(const std::string& folder, ModelConfig& config,
                       std::vector<std::string>* notes) {
   if (!config.tie_word_embeddings) return;
   const auto weights = weights_of(folder);
-  if (!weights || !weights->contains(kHeadName) || !weights->contains(kEmbeddingName)) return;
-  if (equal(weights->file_of(kHeadName), kHeadName, weights->file_of(kEmbeddingName),
-            kEmbeddingName))
-    return;
+  const Family& family = family_of(config);
+  const std::string head = family.tensor_name(kHeadName);
+  const std::string embedding = family.tensor_name(kEmbeddingName);
+  if (!weights || !weights->contains(head) || !weights->contains(embedding)) return;
+  if (equal(weights->file_of(head), head, weights->file_of(embedding), embedding)) return;
   config.tie_word_embeddings = false;
   if (notes)
     notes->push_back(fmt::format(
         "{}: config.json ties the head to the embedding, but the weights hold a {} of its own: the "
         "two are not tied, as in transformers (write tie_word_embeddings: false to silence this)",
-        folder, kHeadName));
+        folder, head));
 }
 
 }  // namespace ft
