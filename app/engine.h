@@ -56,9 +56,11 @@ class Engine {
   Store& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }  // of an engine that is planned for training
 
+  // What comes before and after the passes of a step, on each of that many data-parallel ranks.
+  Tally count_update(int ranks);
+
  private:
   Tally count_pass(const Extent& extent, bool backward);
-  Tally count_update();
 
   Device& device_;
   Memory memory_;

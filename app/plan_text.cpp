@@ -98,12 +98,11 @@ std::string batch_text(int64_t batch, int64_t micro, int64_t ranks) {
 
 std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
   const int ranks = all.count;
-  const double gradients = 4.0 * static_cast<double>(engine.store().parameters());
   return parameters_text(config, engine) + "\n" + flops_text(config, engine) + "\n" +
          layout_text(config, all) + "\n" +
          (all.words.empty() ? "" : "threads: " + all.words + "\n") +
          fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
-                     ranks > 1 ? 2 * gradients * (ranks - 1) / ranks / 1048576 : 0.0) +
+                     engine.count_update(ranks).link_bytes / 1048576) +
          memory_text(memory_of_rank(config, engine, ranks));
 }
 

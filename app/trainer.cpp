@@ -5,6 +5,7 @@
 #include "app/run_start.h"
 #include "core/log.h"
 #include "core/observe.h"
+#include "parallel/collectives.h"
 #include "parallel/initialise.h"
 #include "parallel/health.h"
 
@@ -122,14 +123,13 @@ void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
     if (action.kind == Action::Backward)
       watch_.micro_batch(c, batch.micro[static_cast<size_t>(action.micro)]);
   });
-  engine_.store().reduce_gradients(data);
+  engine_.store().reduce_gradients(c, data);
   optimizer.gradient_norm(c);
   watch_.gradients(c);
   // Equal on all ranks, so that none acts on what it alone has seen.
   if (data.size() > 1) {
-    const HostAccess access(device_);
-    data.all_reduce(engine_.model().loss_sum(), Reduce::Sum).wait();
-    data.all_reduce(optimizer.sum_squares(), Reduce::Max).wait();
+    c(ops::AllReduce{.data = engine_.model().loss_sum(), .group = data});
+    c(ops::AllReduce{.data = optimizer.sum_squares(), .group = data, .reduce = Reduce::Max});
   }
   optimizer.verdict(c, engine_.model().loss_sum(), config_.optimizer.clip);
   poison_.heal();
