@@ -9,6 +9,7 @@
 #include "models/families/config_file.h"
 #include "models/families/family.h"
 #include "models/families/tied_head.h"
+#include "parallel/collectives.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -53,27 +54,29 @@ Engine::Engine(Device& device, const Options& o)
       store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
+  if (o.plan.training) optimizer_.emplace(store_, memory_);
   model_.plan(memory_, o.plan);
   // A smaller micro-batch, as the last of a step may be, can ask an op for more than the largest.
   // All of them up to 63 sequences; of more, which differ little, some.
   for (int64_t sequences = o.plan.largest.sequences; sequences > 0;
        sequences -= std::max<int64_t>(1, sequences / 32))
     workspaces_.add(count_pass({sequences, o.plan.largest.length}, o.plan.training).workspaces);
-  workspaces_.add(count_update().workspaces);
+  workspaces_.add(count_update(1).workspaces);
   const int64_t bytes = scratch_.high_water();
   scratch_.bind(memory_.bytes("scratch", bytes), bytes);
   Ctx c = context();
   model_.prepare(c);
 }
 
-// What comes before and after the passes of a step.
-Tally Engine::count_update() {
+Tally Engine::count_update(int ranks) {
   Ctx c(device_, scratch_, false);
   model_.prepare(c);
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
   if (plan_.training) {
-    store_.gradient_norm(c);
-    store_.step(c, {});
+    store_.reduce_gradients(c, *counted_group(ranks));
+    optimizer_->gradient_norm(c);
+    optimizer_->verdict(c, model_.loss_sum(), 1);
+    optimizer_->step(c, {});
   }
   return c.tally;
 }
@@ -138,7 +141,7 @@ void Engine::load_checkpoint(const Checkpoint& checkpoint) {
 
 void Engine::refresh_weights() {
   Ctx c = context();
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
 }
 
 Extent Engine::feed(int64_t slot, const Batch& batch) {

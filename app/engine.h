@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "models/decoder/model.h"
 #include "parallel/comm.h"
+#include "parallel/optimizer.h"
 #include "parallel/store.h"
 
 #include <memory>
@@ -51,17 +52,22 @@ class Engine {
   // What the ops of passes of any size and of the update take for themselves.
   const WorkspaceNeed& workspaces() const { return workspaces_; }
   Model& model() { return model_; }
+  const Extent& largest() const { return plan_.largest; }  // micro-batch
   Store& store() { return store_; }
+  Optimizer& optimizer() { return *optimizer_; }  // of an engine that is planned for training
+
+  // What comes before and after the passes of a step, on each of that many data-parallel ranks.
+  Tally count_update(int ranks);
 
  private:
   Tally count_pass(const Extent& extent, bool backward);
-  Tally count_update();
 
   Device& device_;
   Memory memory_;
   Scratch scratch_;
   Model model_;
   Store store_;
+  std::optional<Optimizer> optimizer_;
   ModelPlan plan_;
   WorkspaceNeed workspaces_;
 };

@@ -4,6 +4,7 @@
 #include "app/memory_plan.h"
 #include "app/trainer.h"
 #include "core/limits.h"
+#include "core/virtual_device.h"
 #include "cpu/device.h"
 
 #include <algorithm>
@@ -46,8 +47,13 @@ std::vector<Remedy> remedies() {
 
 int64_t machine_memory() { return memory_of_each(read_limits(), 1); }
 
+std::unique_ptr<Device> planning_device(const Config& config, const Ranks& ranks) {
+  cpu::use_threads(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
+  return virtual_device(DeviceKind::Cpu, machine_memory(), "plan");
+}
+
 int64_t planned_memory(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
+  const auto device = planning_device(config, ranks);
   Engine engine(*device, engine_options(config, true));
   return sum_of(memory_of_run(config, engine, ranks.count));
 }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "app/ranks.h"
+#include "core/device.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace ft {
@@ -11,8 +13,12 @@ namespace ft {
 // Bytes that one process alone may take here (core/limits.h).
 int64_t machine_memory();
 
+// What a run of such ranks is planned with: a CPU that counts. Leaves the process with the threads of
+// `ranks`, or where those are not known with run.threads.
+std::unique_ptr<Device> planning_device(const Config& config, const Ranks& ranks);
+
 // Bytes of a rank, without the process itself, whose size differs from process to process: what
-// follows decides by this alone. Leaves the process with the threads of `ranks`.
+// follows decides by this alone. On a planning_device.
 int64_t planned_memory(const Config& resolved, const Ranks& ranks = {});
 
 // "auto" settings decided from the configuration, `memory` (bytes a rank may take) and `ranks`, all

@@ -110,7 +110,7 @@ Machine look_at_machine(World& world) {
   m.launcher = launcher();
   const Ranks ranks = ranks_of(world, {});
   m.threads = ranks.threads, m.threads_words = ranks.words;
-  m.processor = cpu::open_device(m.threads)->description();
+  m.processor = cpu::description();
   m.rank = world.all().rank();
   m.local_rank = world.local_rank(), m.local_size = world.local_size();
   return m;

@@ -1,10 +1,10 @@
 #include "app/plan_text.h"
 
+#include "app/fit.h"
 #include "app/memory_plan.h"
 #include "app/recipe.h"
 #include "app/start_block.h"
 #include "app/trainer.h"
-#include "cpu/device.h"
 
 #include <algorithm>
 #include <map>
@@ -98,20 +98,19 @@ std::string batch_text(int64_t batch, int64_t micro, int64_t ranks) {
 
 std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
   const int ranks = all.count;
-  const double gradients = 4.0 * static_cast<double>(engine.store().parameters());
   return parameters_text(config, engine) + "\n" + flops_text(config, engine) + "\n" +
          layout_text(config, all) + "\n" +
          (all.words.empty() ? "" : "threads: " + all.words + "\n") +
          fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
-                     ranks > 1 ? 2 * gradients * (ranks - 1) / ranks / 1048576 : 0.0) +
+                     engine.count_update(ranks).link_bytes / 1048576) +
          memory_text(memory_of_rank(config, engine, ranks));
 }
 
 std::string plan_text(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
+  const auto device = planning_device(config, ranks);
   Engine engine(*device, engine_options(config, true));
   with_place(config.source, [&] {
-    engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
+    set_groups(engine.store(), piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
   return start_text(config, engine, ranks) + "\n" + classes_text(engine.store()) +
          (config.train.tokens > 0 ? "\n" + run_text(config) : "");

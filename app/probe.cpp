@@ -233,7 +233,8 @@ int probe(World& world, const ProbeOptions& options) {
   const double loss = valid > 0 ? sum / static_cast<double>(valid) : 0.0;
   *out.add("loss", {1}) = static_cast<float>(loss);
   if (options.gradients) {
-    engine.store().reduce_gradients(data);
+    Ctx c = engine.context();
+    engine.store().reduce_gradients(c, data);
     if (data.rank() == 0) add_gradients(engine, out);
   }
   if (world.all().rank() == 0) {

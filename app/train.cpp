@@ -44,8 +44,8 @@ std::string folder_of(const Config& config) { return config.run.directory + "/" 
 class Loop {
  public:
   // ranks, yardstick: its threads and the yardstick of MFU.
-  Loop(World& world, const Config& config, const std::string& resume, RunStart& start,
-       const Ranks& ranks, const Yardstick& yardstick)
+  Loop(World& world, Device& device, const Config& config, const std::string& resume,
+       RunStart& start, const Ranks& ranks, const Yardstick& yardstick)
       : world_(world),
         config_(config),
         resume_(resume),
@@ -53,7 +53,7 @@ class Loop {
         ranks_(ranks),
         yardstick_(yardstick) {
     together(world.all(), [&] {
-      trainer_.emplace(world, config_, ranks.planned(),
+      trainer_.emplace(world, device, config_, ranks.planned(),
                        [this](auto& event, int64_t step, auto& facts) {
                          if (folder_) folder_->event(event, step, facts);
                        });
@@ -247,10 +247,11 @@ int train(World& world, const TrainOptions& options) {
   for (const std::string& note : config.notes)
     if (world.all().rank() == 0) log_info("note: {}", note);
   RunStart start(world, folder_of(config), options.resume);
+  const auto device = open_device(config.run, world);
   // Before the run takes its memory: what the measurement takes is given back.
-  const Yardstick yardstick =
-      yardstick_of(world, config, ranks, folder_of(config), start.checkpoint().has_value());
-  Loop loop(world, config, options.resume, start, ranks, yardstick);
+  const Yardstick yardstick = yardstick_of(world, *device, config, ranks, folder_of(config),
+                                           start.checkpoint().has_value());
+  Loop loop(world, *device, config, options.resume, start, ranks, yardstick);
   return loop.run();
 }
 

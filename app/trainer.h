@@ -5,6 +5,7 @@
 #include "app/engine.h"
 #include "app/guard.h"
 #include "app/metrics.h"
+#include "app/readback.h"
 #include "app/recipe.h"
 #include "app/step_watch.h"
 #include "data/loader.h"
@@ -22,8 +23,9 @@ Engine::Options engine_options(const Config& config, bool is_virtual);
 
 class Trainer {
  public:
-  // threads: of a rank; tell: hears what the guard does.
-  Trainer(World& world, const Config& config, int threads = 0, Guard::Tell tell = {});
+  // threads: of a rank; tell: hears what the guard does. World and device outlive it.
+  Trainer(World& world, Device& device, const Config& config, int threads = 0,
+          Guard::Tell tell = {});
 
   // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
   void start(const std::optional<std::string>& checkpoint);
@@ -48,17 +50,21 @@ class Trainer {
  private:
   void run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
                          const std::function<void(const Action&)>& after = {});
-  void set_scalars(double lr, double weight_decay_factor);
+  // The device's part of a step: nothing of it waits for the host to look at a number.
+  void launch(const StepBatches& batch, const StepInputs& inputs);
+  // What came of it: loss, norm and verdict, in the guard's words where it is a bad one.
+  void judge(const StepBatches& batch, StepRecord& record);
   std::string first_bad_op(const std::vector<Batch>& batches);
 
   World& world_;
   Config config_;
   Mesh mesh_;
-  std::unique_ptr<Device> device_;
+  Device& device_;
   Engine engine_;
   Loader loader_;
   Recipe recipe_;
   StepWatch watch_;
+  Readback verdict_;
   Guard guard_;
   Poison poison_;
   State facts_;
@@ -66,7 +72,7 @@ class Trainer {
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t planned_memory_ = 0;
-  int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these
+  int64_t updates_ = 0;  // optimizer steps taken, as the device counted them
 };
 
 // Entropy in nats of the labels' frequencies: what a model that knows only how often each token

@@ -45,14 +45,13 @@ std::string Yardstick::words() const {
       precision, flops * 1e-9, history.empty() ? "" : "; " + history);
 }
 
-Yardstick yardstick_of(World& world, const Config& config, const Ranks& ranks,
+Yardstick yardstick_of(World& world, Device& device, const Config& config, const Ranks& ranks,
                        const std::string& folder, bool resumed) {
-  const auto device = open_device(config.run, world);
   Yardstick y{.precision = config.train.precision};
-  if (!config.log.mfu || device->kind() != DeviceKind::Cpu) return y;
+  if (!config.log.mfu || device.kind() != DeviceKind::Cpu) return y;
   y.machine = broadcast_text(
       world.all(),
-      fmt::format("{}, {}, {} rank{}, threads {}", device->description(), y.precision, ranks.count,
+      fmt::format("{}, {}, {} rank{}, threads {}", device.description(), y.precision, ranks.count,
                   ranks.count == 1 ? "" : "s", ranks.words.substr(0, ranks.words.find(" a rank"))),
       0);
   const auto earlier = resumed ? kept(world.all(), folder) : std::nullopt;
@@ -61,7 +60,7 @@ Yardstick yardstick_of(World& world, const Config& config, const Ranks& ranks,
     y.history = "measured when the run began";
     return y;
   }
-  y.flops = matrix_speed(*device, world.all(), precision_of(config.train).compute);
+  y.flops = matrix_speed(device, world.all(), precision_of(config.train).compute);
   if (earlier)
     y.history = fmt::format("measured anew: before it was {:.1f} on {}, now on {}",
                             earlier->flops * 1e-9, earlier->machine, y.machine);

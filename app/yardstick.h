@@ -4,6 +4,7 @@
 #pragma once
 
 #include "app/ranks.h"
+#include "core/device.h"
 
 #include <limits>
 #include <string>
@@ -19,8 +20,9 @@ struct Yardstick {
 };
 
 // Collective. `folder`: of the run; resumed: it goes on from a checkpoint. Unknown where log.mfu is
-// false and on a device other than a CPU. Measuring takes one to two seconds.
-Yardstick yardstick_of(World& world, const Config& config, const Ranks& ranks,
+// false and on a device other than a CPU. Measuring takes one to two seconds, and memory of the
+// device that is given back.
+Yardstick yardstick_of(World& world, Device& device, const Config& config, const Ranks& ranks,
                        const std::string& folder, bool resumed);
 // Writes it into the run's folder, which exists; rank 0's work. Nothing where it is unknown.
 void keep(const Yardstick& yardstick, const std::string& folder);

@@ -39,6 +39,15 @@ arrows models/decoder "core|models/layers"
 arrows models/families "core|models/decoder|models/layers"
 arrows app "core|cpu|cuda|data|models|parallel"
 
+# Device memory is the backends': elsewhere no tensor's memory is looked into, values go through core/transfer.h.
+looked=$(git ls-files -- app core data models parallel | grep -E '\.(h|cpp)$' | grep -v '^core/tensor\.h$' |
+  xargs -r grep -nE '(\.|->)(ptr<[^>]*>|f32|i32)\(\)' || true)
+if [[ -n $looked ]]; then
+  echo "lint: tensors' memory is touched by cpu/, cuda/ and tests/ alone (core/device.h, core/transfer.h):" >&2
+  echo "$looked" >&2
+  failed=1
+fi
+
 # A tool of version 14, or nothing.
 version_14() {
   local tool

@@ -1,9 +1,13 @@
-// Tensors to one number.
+// Sums and peaks of tensors.
 #pragma once
 
 #include "core/ops/op.h"
 
 namespace ft::ops {
+
+// Sums of parameters and activations add up runs of so many elements of a row, then the runs in
+// order.
+inline constexpr int64_t kRun = 4096;
 
 // out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may
 // be strided.
@@ -21,6 +25,19 @@ struct AbsMax {
   In x;
   FT_OP("abs_max") { f("out", out), f("x", x); }
   double flops() const { return static_cast<double>(x.size()); }
+};
+// What each row of a micro-batch adds to its group (a source of data):
+//   sums[g] += sum of the row's losses,  sums[groups + g] += number of its labels that count
+// A row's losses are added in order, then rows in order, in fp64.
+struct SumByRow {
+  InOut sums;       // [2 * groups] f64
+  In losses;        // [T] f32, 0 where the label does not count
+  In labels;        // [T] i32; negative: does not count
+  In group_of_row;  // [B] i32, 0 <= group < groups; T = B rows of equal length
+  FT_OP("sum_by_row") {
+    f("sums", sums), f("losses", losses), f("labels", labels), f("group_of_row", group_of_row);
+  }
+  double flops() const { return static_cast<double>(losses.size()); }
 };
 
 }  // namespace ft::ops

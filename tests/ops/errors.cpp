@@ -3,6 +3,7 @@
 #include "tests/ops/cases.h"
 
 #include "core/observe.h"
+#include "core/transfer.h"
 #include "cpu/common.h"
 #include "cpu/device.h"
 
@@ -66,7 +67,8 @@ TEST_CASE("token ids outside the table are refused before they are followed", "[
 
 TEST_CASE("the first bad value is named, a NaN without its sign", "[errors]") {
   Gateway g;
-  Inspector inspector;
+  Transfer transfer(g.c.device);
+  Inspector inspector(transfer);
   g.c.observer = &inspector, g.c.where = "model.layers.3.";
   Buffer x(Dtype::F32, 2, 3), y(Dtype::F32, 2, 3);
   x.fill(1), x.set(4, -std::numeric_limits<double>::quiet_NaN());
