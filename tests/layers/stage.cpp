@@ -34,10 +34,10 @@ struct Part {
     model.backward(count, 0, kExtent);
     const int64_t bytes = scratch.high_water();
     scratch.bind(memory.bytes("scratch", bytes), bytes);
-    store.initialise(7);
+    initialise(store, 7);
     Ctx c = context();
     model.prepare(c);
-    store.refresh_compute(c);
+    store.refresh_copies(c);
     const MicroInputs& in = model.inputs(0);
     Transfer& transfer = memory.transfer();
     transfer.upload(in.ids, batch.ids.data());
