@@ -26,6 +26,10 @@ void set_groups(Store& store, const std::vector<PieceGroup>& groups, double weig
     piece.lr_multiplier = 1;
     piece.weight_decay = piece.decay ? static_cast<float>(weight_decay) : 0.0f;
   });
+  std::vector<std::string> names, some;  // of this model; two from its middle
+  store.for_pieces([&](Param&, Piece& piece) { names.push_back(piece.label()); });
+  for (size_t i = names.size() / 2; i < names.size() && some.size() < 2; ++i)
+    some.push_back(names[i]);
   for (const PieceGroup& group : groups) {
     int64_t hits = 0;
     store.for_pieces([&](Param&, Piece& piece) {
@@ -40,9 +44,9 @@ void set_groups(Store& store, const std::vector<PieceGroup>& groups, double weig
     });
     FT_CHECK_CONFIG(hits > 0,
                     "optimizer.groups: match \"{}\" with class \"{}\" finds no parameter of this "
-                    "model. Names look like model.layers.0.mamba.dt_bias or "
-                    "model.layers.0.mamba.in_proj.weight[dt], * stands for any text; classes: {}",
-                    group.match, group.parameters, fmt::join(parameter_classes(), ", "));
+                    "model. Names look like {}, * stands for any text; classes: {}",
+                    group.match, group.parameters, fmt::join(some, " or "),
+                    fmt::join(parameter_classes(), ", "));
   }
   store.write_segments();
 }
