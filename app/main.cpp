@@ -25,7 +25,8 @@ using namespace ft;
 // The whole command line. `run` becomes what the chosen command does.
 struct CommandLine {
   CLI::App app{
-      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) from one YAML file"};
+      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) and Llamas from one "
+      "YAML file"};
   Run run;
 
   CommandLine() {

@@ -34,7 +34,9 @@ arrows cpu "core"
 arrows cuda "core"
 arrows data "core"
 arrows parallel "core"
-arrows models "core|parallel"
+arrows models/layers "core"
+arrows models/decoder "core|models/layers"
+arrows models/families "core|models/decoder|models/layers"
 arrows app "core|cpu|cuda|data|models|parallel"
 
 # Device memory is the backends': elsewhere no tensor's memory is looked into, values go through core/transfer.h.
