@@ -1,5 +1,5 @@
 // The order of a step: report, stop, save, validate. What is measured never costs what was trained.
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/failures/job.h"
 
 using namespace ft;

@@ -1,5 +1,5 @@
 // Stops, kills and hangs: what is left behind is whole, and the run goes on bit for bit.
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "parallel/health.h"
 #include "tests/failures/job.h"
 
