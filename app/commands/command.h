@@ -25,7 +25,7 @@ void add_evaluate(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
 
-// One process's work: under mpirun rank 0 does it, the others wait.
+// One process's work: under mpirun rank 0 does it, the others wait. In command_line.cpp.
 Run alone(std::function<int()> work);
 
 }  // namespace ft

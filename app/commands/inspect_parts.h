@@ -1,4 +1,5 @@
 // What inspect shows of each kind of thing. All print to the standard output; faults are thrown.
+// In inspect_tokens.cpp (sets) and inspect_weights.cpp (the others).
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
 // doctor: what this machine and this job offer falcon-train, what is wrong, and how to mend it.
+// machine.cpp looks, judge.cpp finds what is wrong, commands/doctor.cpp measures and tells.
 #pragma once
 
 #include "parallel/comm/comm.h"

@@ -1,4 +1,5 @@
-// Parts of the report: what happened in a run, and several runs in one table.
+// Parts of the report: a run's head (header.cpp), what happened in it (marks.cpp, events.cpp), and
+// several runs in one table (compare.cpp).
 #pragma once
 
 #include "app/report/chart.h"

@@ -1,5 +1,5 @@
-// Inside of checkpoints: the manifest as structs, its text and its checks. Used by checkpoint*.cpp
-// alone.
+// Inside of checkpoints: the manifest as structs, its text and its checks (manifest.cpp). Used by this
+// folder alone.
 #pragma once
 
 #include "parallel/checkpoint/checkpoint.h"
