@@ -165,7 +165,7 @@ StepRecord Trainer::step() {
   Group& data = *mesh_.data;
   const RecipeStep now = recipe_step(recipe_, tokens_);
   StepBatches batch;
-  together(data, [&] { batch = loader_.next(now.batch, config_.train.micro_batch); });
+  together(world_.all(), [&] { batch = loader_.next(now.batch, config_.train.micro_batch); });
   int64_t valid = 0;
   for (const Batch& micro : batch.micro) valid += micro.valid;
   StepRecord r;
@@ -191,7 +191,7 @@ StepRecord Trainer::step() {
 std::optional<std::pair<double, int64_t>> Trainer::validate(const DataSource& source) {
   Group& data = *mesh_.data;
   std::optional<ValidationBatches> batches;
-  together(data, [&] {
+  together(world_.all(), [&] {
     batches.emplace(source, config_.data, config_.model.vocab_size, config_.validate.sequences,
                     config_.train.micro_batch, data.rank(), data.size());
   });
@@ -200,7 +200,7 @@ std::optional<std::pair<double, int64_t>> Trainer::validate(const DataSource& so
   int64_t valid = 0;
   std::optional<Batch> batch;
   const auto read_next = [&] {
-    together(data, [&] { batch = batches->next(); });
+    together(world_.all(), [&] { batch = batches->next(); });
     return batch.has_value();
   };
   while (read_next()) {
