@@ -75,7 +75,8 @@ void Model::plan(Memory& memory, const ModelPlan& plan) {
 }
 
 void Model::prepare(Ctx& c) {
-  if (rope_.dims) c(ops::RopeTable{.table = rope_, .theta = config_.rope_theta});
+  if (config_.num_attention_heads > 0)
+    c(ops::RopeTable{.table = rope_, .theta = config_.rope_theta});
 }
 
 MicroInputs Model::cut(const SlotSet& set, const Extent& e) const {
@@ -100,7 +101,7 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
   for (size_t l = 0; l < blocks_.size(); ++l) {
     beat();
     const auto at = static_cast<int64_t>(l);
-    if (dt_peaks_.dims) in.dt_peak = dt_peaks_.row_range(at, at + 1);
+    if (plan_.training) in.dt_peak = dt_peaks_.row_range(at, at + 1);
     blocks_[l].forward(c, blocks_[l].saved(set.banks[l], e), in, set.stream[l].row_range(0, T),
                        {set.stream[l + 1].row_range(0, T), true});
   }
@@ -110,10 +111,9 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
 void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
   c.where = "model.final_layernorm";
   const int64_t T = e.tokens();
-  c(ops::RmsNorm{.y = set.final.row_range(0, T),
+  c(ops::RmsNorm{.in = {.x = set.stream.back().row_range(0, T), .w = final_norm_.value},
+                 .y = set.final.row_range(0, T),
                  .rstd = set.rstd.row_range(0, T),
-                 .x = set.stream.back().row_range(0, T),
-                 .w = final_norm_.value,
                  .eps = static_cast<float>(config_.rms_norm_eps)});
 }
 
@@ -203,12 +203,11 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
     });
     add_losses(c, losses, c.grad);
     c.where = "model.final_layernorm";
-    c(ops::RmsNormGrad{.dx = dstream,
-                       .dw = final_norm_.grad,
-                       .dy = dfinal,
-                       .x = set.stream.back().row_range(0, T),
+    c(ops::RmsNormGrad{.in = {.x = set.stream.back().row_range(0, T), .w = final_norm_.value},
                        .rstd = set.rstd.row_range(0, T),
-                       .w = final_norm_.value,
+                       .dy = dfinal,
+                       .dx = dstream,
+                       .dw = final_norm_.grad,
                        .grad = c.grad});
   }
   const BlockInputs in = block_inputs(set, e);

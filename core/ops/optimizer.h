@@ -14,6 +14,10 @@ struct ClipFactor {
   In sum_squares;  // [1] f64
   float max_norm = 1;
   FT_OP("clip_factor") { f("factor", factor), f("sum_squares", sum_squares); }
+  void check() const {
+    check_dense("factor", factor, kF32, {1});
+    check_dense("sum_squares", sum_squares, kF64, {1});
+  }
   double flops() const { return 0; }
 };
 // AdamW (Loshchilov and Hutter 2019), torch's order, m^ and v^ bias-corrected:
@@ -35,6 +39,14 @@ struct AdamW {
     f("w", w), f("m", m), f("v", v);
     FT_OPTIONAL(compute);
     f("g", g), f("scalars", scalars);
+  }
+  void check() const {
+    check_matrix("w", w, kF32);
+    for (const auto& [name, t] :
+         {std::pair<const char*, const Tensor&>{"m", m}, {"v", v}, {"g", g}})
+      check_same(name, t, kF32, w);
+    check_dense("scalars", scalars, kF32, {4});
+    if (compute) check_same("compute", *compute, Dtype::BF16, w);
   }
   double flops() const { return 16.0 * w.size(); }
 };

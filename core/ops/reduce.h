@@ -13,6 +13,10 @@ struct Sum {
   bool squared = false;
   Grad grad = Grad::Overwrite;
   FT_OP("sum") { f("out", out), f("x", x); }
+  void check() const {
+    check_dense("out", out, kF64, {1});
+    check_matrix("x", x, kFloat);
+  }
   double flops() const { return 2.0 * x.size(); }
 };
 // out = max |x|; NaN wins
@@ -20,6 +24,10 @@ struct AbsMax {
   Out out;  // [1] f32
   In x;
   FT_OP("abs_max") { f("out", out), f("x", x); }
+  void check() const {
+    check_dense("out", out, kF32, {1});
+    check_matrix("x", x, kFloat);
+  }
   double flops() const { return static_cast<double>(x.size()); }
 };
 

@@ -49,13 +49,19 @@ Mamba2::Views Block::mamba_views(const Saved& s) const {
           .out = s.mix.columns(out_proj_.in() - mamba_.inner(), out_proj_.in())};
 }
 
+ops::SwiGluInputs Block::mlp_inputs(const Saved& s) const {
+  return {.gate = s.gate_up.columns(0, intermediate_),
+          .up = s.gate_up.columns(intermediate_, 2 * intermediate_),
+          .gate_scale = gate_scale_};
+}
+
 void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor& x, const Slot& y,
                     Cache* cache) const {
   c.where = label_;
   Tensor r = x;
   if (mixers()) {
     const int64_t B = in.extent.sequences;
-    c(ops::RmsNorm{.y = s.h, .rstd = s.rstd, .x = x, .w = norm_.value, .eps = eps_});
+    c(ops::RmsNorm{.in = {.x = x, .w = norm_.value}, .y = s.h, .rstd = s.rstd, .eps = eps_});
     in_proj_.forward(c, s.p, s.h);
     c.fork(
         [&] {
@@ -71,12 +77,9 @@ void Block::forward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor&
     out_proj_.forward(c, s.r, s.mix, 1, x);
     r = s.r.tensor;
   }
-  c(ops::RmsNorm{.y = s.h2, .rstd = s.rstd2, .x = r, .w = ff_norm_.value, .eps = eps_});
+  c(ops::RmsNorm{.in = {.x = r, .w = ff_norm_.value}, .y = s.h2, .rstd = s.rstd2, .eps = eps_});
   gate_up_.forward(c, s.gate_up, s.h2);
-  c(ops::SwiGlu{.y = s.act,
-                .gate = s.gate_up.columns(0, intermediate_),
-                .up = s.gate_up.columns(intermediate_, 2 * intermediate_),
-                .gate_scale = gate_scale_});
+  c(ops::SwiGlu{.in = mlp_inputs(s), .y = s.act});
   down_.forward(c, y, s.act, down_scale_, r);
 }
 
@@ -109,22 +112,19 @@ void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor
       const Temp dact = c.temp(act, {T, i});
       down_.backward_input(c, dact, g.tensor, down_scale_);
       down_.backward_weight(c, g.tensor, s.act, down_scale_);
-      c(ops::SwiGluGrad{.dgate = dgate_up.get().columns(0, i),
-                        .dup = dgate_up.get().columns(i, 2 * i),
+      c(ops::SwiGluGrad{.in = mlp_inputs(s),
                         .dy = dact,
-                        .gate = s.gate_up.columns(0, i),
-                        .up = s.gate_up.columns(i, 2 * i),
-                        .gate_scale = gate_scale_});
+                        .dgate = dgate_up.get().columns(0, i),
+                        .dup = dgate_up.get().columns(i, 2 * i)});
     }
     const Temp dh = c.temp(act, {T, hidden_});
     gate_up_.backward_input(c, dh, dgate_up);
     gate_up_.backward_weight(c, dgate_up, s.h2);
-    c(ops::RmsNormGrad{.dx = dy,
-                       .dw = ff_norm_.grad,
-                       .dy = dh,
-                       .x = mixers() ? s.r.tensor : x,
+    c(ops::RmsNormGrad{.in = {.x = mixers() ? s.r.tensor : x, .w = ff_norm_.value},
                        .rstd = s.rstd2,
-                       .w = ff_norm_.value,
+                       .dy = dh,
+                       .dx = dy,
+                       .dw = ff_norm_.grad,
                        .dresidual = dy,
                        .grad = c.grad});
   }
@@ -156,12 +156,11 @@ void Block::backward(Ctx& c, const Saved& s, const BlockInputs& in, const Tensor
   const Temp dh = c.temp(act, {T, hidden_});
   in_proj_.backward_input(c, dh, dp);
   in_proj_.backward_weight(c, dp, s.h);
-  c(ops::RmsNormGrad{.dx = dy,
-                     .dw = norm_.grad,
-                     .dy = dh,
-                     .x = x,
+  c(ops::RmsNormGrad{.in = {.x = x, .w = norm_.value},
                      .rstd = s.rstd,
-                     .w = norm_.value,
+                     .dy = dh,
+                     .dx = dy,
+                     .dw = norm_.grad,
                      .dresidual = dy,
                      .grad = c.grad});
 }

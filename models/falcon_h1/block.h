@@ -18,9 +18,10 @@ namespace ft {
 // What all blocks of a pass share.
 struct BlockInputs {
   Extent extent;
-  Tensor docs;          // [T]
-  Tensor rope;          // [positions, head_dim]
-  Tensor dt_peak = {};  // [1] f32: where a Mamba-2 mixer reports its largest dt, or absent
+  Tensor docs;  // [T]
+  Tensor rope;  // [positions, head_dim]
+  // [1] f32: where a Mamba-2 mixer reports its largest dt
+  std::optional<Tensor> dt_peak = std::nullopt;
 };
 
 class Block {
@@ -80,6 +81,7 @@ class Block {
   void declare_mlp(const ModelConfig& config);
   Attention::Views attention_views(const Saved& s) const;
   Mamba2::Views mamba_views(const Saved& s) const;
+  ops::SwiGluInputs mlp_inputs(const Saved& s) const;
 
   Precision precision_;
   std::string label_;  // "model.layers.3."
