@@ -1,3 +1,5 @@
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/bench.h"
 
 #include "app/ceilings.h"
@@ -8,7 +10,9 @@
 #include "app/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 
+#include <memory>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -96,7 +100,7 @@ class Bench {
   }
   void step(Observer* observer) {
     const float scalars[4] = {1e-5f, 1.0f, 1.0f, 1.0f};
-    device_->copy(engine_.store().scalars().data, scalars, sizeof scalars, {});
+    engine_.memory().transfer().upload(engine_.store().scalars(), scalars);
     Ctx c = engine_.context();
     c.observer = observer;
     engine_.model().forward(c, 0, extent_);
@@ -293,6 +297,38 @@ int bench(const BenchOptions& o) {
   }
   if (!o.json.empty()) write_json(o.json, all);
   return 0;
+}
+
+void add_bench(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<BenchOptions>();
+  auto* c = app.add_subcommand(
+      "bench", "Every op of a model, or whole steps, against what this machine can do");
+  c->footer(
+      "Examples:\n"
+      "  falcon-train bench --filter gemm --tokens 2048\n"
+      "  falcon-train bench configs/quickstart.yaml --step --threads 1 --json bench.json\n"
+      "An op's floor is the larger of FLOPs over the matrix-product ceiling and bytes over the "
+      "copy "
+      "ceiling, both measured in the same run");
+  c->add_option("CONFIG", o->configs,
+                "YAML files whose models to measure. Default: Tiny-90M and the quickstart");
+  c->add_option("--tokens", o->tokens, "Tokens of the one sequence")
+      ->transform(whole(1))
+      ->capture_default_str();
+  c->add_flag("--step", o->step, "Whole optimizer steps: tokens/s, MFU and a profile by op");
+  c->add_option("--filter", o->filter, "Only ops whose name or shape holds this text");
+  c->add_option("--seconds", o->seconds, "Seconds of measuring, each configuration")
+      ->transform(real(Range{0.01, 3600}))
+      ->capture_default_str();
+  c->add_option("--precision", o->precision, "fp32 or bf16")
+      ->check(one_of({"fp32", "bf16"}))
+      ->capture_default_str();
+  c->add_option("--threads", o->threads, "Threads. Default: as training takes")
+      ->transform(whole(1, 4096));
+  c->add_option("--json", o->json, "Also write the numbers to a file; -: only them")
+      ->type_name("FILE");
+  add_sets(c, o->sets, "model.mamba_chunk_size=64");
+  c->callback([o, &run] { run = alone([o] { return bench(*o); }); });
 }
 
 }  // namespace ft

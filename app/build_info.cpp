@@ -1,7 +1,7 @@
 #include "app/build_info.h"
 
-#include "core/device.h"
 #include "core/platform.h"
+#include "cpu/device.h"
 #include "parallel/comm.h"
 
 #include <zlib.h>

@@ -1,5 +1,7 @@
 #include "app/command_line.h"
 
+#include "app/command.h"
+
 #include "data/text/tokenizer.h"
 
 #include <algorithm>
@@ -292,6 +294,10 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv, bool
       text.erase(colon, 1);
     return complain(app, words.command(), text, speaks);
   }
+}
+
+Run alone(std::function<int()> work) {
+  return [work = std::move(work)](World& world) { return world.all().rank() == 0 ? work() : 0; };
 }
 
 }  // namespace ft

@@ -2,7 +2,8 @@
 
 #include "app/config_check.h"
 #include "core/options.h"
-#include "core/param_class.h"
+#include "core/param.h"
+#include "models/families/config_file.h"
 
 #include <algorithm>
 #include <filesystem>

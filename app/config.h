@@ -3,7 +3,7 @@
 
 #include "core/options.h"
 #include "data/config.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 
 #include <array>
 #include <cstdint>

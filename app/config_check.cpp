@@ -2,7 +2,7 @@
 #include "app/config_check.h"
 
 #include "core/options.h"
-#include "core/param_class.h"
+#include "core/param.h"
 #include "core/platform.h"
 #include "data/set_info.h"
 

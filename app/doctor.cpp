@@ -1,3 +1,5 @@
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/doctor.h"
 
 #include "app/build_info.h"
@@ -5,7 +7,9 @@
 #include "app/numbers.h"
 #include "core/limits.h"
 #include "core/platform.h"
+#include "cuda/device.h"
 
+#include <memory>
 #include <fcntl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -217,6 +221,25 @@ int doctor(World& world, const DoctorOptions& o) {
     wrong = r.findings.empty() ? 0 : 1;
   }
   return static_cast<int>(all_max(group, wrong));
+}
+
+void add_doctor(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<DoctorOptions>();
+  auto* c = app.add_subcommand("doctor", "What this machine offers, what is wrong, and the mend");
+  c->footer(
+      "Examples:\n"
+      "  falcon-train doctor --directory /scratch/runs\n"
+      "  mpirun -n 4 falcon-train doctor --json doctor.json    (who sits where, how fast they "
+      "talk)\n"
+      "Exit code 0: nothing is wrong, 1: something is");
+  c->add_option("--directory", o->directory, "Folder of the runs; its disk is measured")
+      ->capture_default_str();
+  c->add_option("--seconds", o->seconds, "Seconds of each measurement")
+      ->transform(real(Range{0.01, 600}))
+      ->capture_default_str();
+  c->add_option("--json", o->json, "Also write the findings to a file; -: only them")
+      ->type_name("FILE");
+  c->callback([o, &run] { run = [o](World& world) { return doctor(world, *o); }; });
 }
 
 }  // namespace ft

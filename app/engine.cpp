@@ -3,7 +3,12 @@
 #include "app/ranks.h"
 #include "core/log.h"
 #include "core/safetensors.h"
-#include "models/falcon_h1/tied_head.h"
+#include "cpu/device.h"
+#include "cuda/device.h"
+#include "models/families/build.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
+#include "models/families/tied_head.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -44,7 +49,7 @@ Recompute recompute_of(const std::string& name) {
 Engine::Engine(Device& device, const Options& o)
     : device_(device),
       memory_(device, o.is_virtual),
-      model_(o.model, o.precision),
+      model_(build_model(o.model, o.precision)),
       store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
@@ -98,10 +103,14 @@ static void note_unused(const std::string& folder, const std::vector<std::string
 void Engine::load_folder(const std::string& hf_folder) {
   const SafetensorsFolder folder(hf_folder);
   std::set<std::string> used;
-  store_.load([&](const Piece& piece, const Tensor& box) {
-    std::string name = piece.name;
-    if (name == kEmbeddingName && !folder.contains(name) && model_.config().tie_word_embeddings)
-      name = kHeadName;  // one table under the other's name
+  const auto stored_name = [&](const Piece& piece) {
+    const bool other = piece.kind == ParamClass::Embedding && !folder.contains(piece.name) &&
+                       model_.config().tie_word_embeddings;
+    // One table under the other's name.
+    return other ? family_of(model_.config()).tensor_name(kHeadName) : piece.name;
+  };
+  store_.for_pieces([&](Param&, Piece& piece) {
+    const std::string name = stored_name(piece);
     used.insert(name);
     FT_CHECK_CONFIG(folder.contains(name),
                     "{}: tensor {} is missing; the model's configuration asks for it", hf_folder,
@@ -110,23 +119,20 @@ void Engine::load_folder(const std::string& hf_folder) {
     FT_CHECK_CONFIG(file.info(name).shape == piece.shape,
                     "{}: tensor {} has shape [{}], the configuration asks for [{}]", hf_folder,
                     name, fmt::join(file.info(name).shape, ", "), fmt::join(piece.shape, ", "));
+  });
+  store_.load([&](const Piece& piece, int64_t row, float* to) {
+    const std::string name = stored_name(piece);
     int64_t width = 1;
     for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
-    for (int64_t r = 0; r < piece.rows; ++r)
-      file.read_f32(name, (piece.tensor_row + r) * width + piece.tensor_col, piece.cols,
-                    box.f32() + r * box.stride[0]);
+    folder.file_of(name).read_f32(name, (piece.tensor_row + row) * width + piece.tensor_col,
+                                  piece.cols, to);
   });
   note_unused(hf_folder, folder.names(), used);
   refresh_weights();
 }
 
 void Engine::load_checkpoint(const Checkpoint& checkpoint) {
-  store_.load([&](const Piece& piece, const Tensor& box) {
-    FT_CHECK(checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape,
-             "{}: tensor {} is missing or has another shape than the model's configuration",
-             checkpoint.path(), piece.name);
-    checkpoint.read(piece.name, piece.tensor_row, piece.tensor_col, box);
-  });
+  store_.load(checkpoint);
   refresh_weights();
 }
 
@@ -140,26 +146,17 @@ Extent Engine::feed(int64_t slot, const Batch& batch) {
   FT_CHECK(batch.sequences * batch.length <= in.ids.size(),
            "a batch of {} x {} tokens does not fit into the {} that were planned", batch.sequences,
            batch.length, in.ids.size());
-  const auto bytes = static_cast<size_t>(batch.sequences * batch.length) * sizeof(int32_t);
-  device_.copy(in.ids.data, batch.ids.data(), bytes, {});
-  device_.copy(in.labels.data, batch.labels.data(), bytes, {});
-  device_.copy(in.docs.data, batch.docs.data(), bytes, {});
+  const int64_t n = batch.sequences * batch.length;
+  Transfer& transfer = memory_.transfer();
+  transfer.upload(in.ids.row_range(0, n), batch.ids.data());
+  transfer.upload(in.labels.row_range(0, n), batch.labels.data());
+  transfer.upload(in.docs.row_range(0, n), batch.docs.data());
   return {batch.sequences, batch.length};
 }
 
 void Engine::set_inv_count(double valid_tokens) {
   const float inverse = valid_tokens > 0 ? static_cast<float>(1.0 / valid_tokens) : 0.0f;
-  device_.copy(model_.inv_count().data, &inverse, sizeof inverse, {});
-}
-
-double Engine::read(const Tensor& scalar) {
-  double wide = 0;
-  float narrow_value = 0;
-  const bool is_double = scalar.dtype == Dtype::F64;
-  device_.copy(is_double ? static_cast<void*>(&wide) : &narrow_value, scalar.data,
-               static_cast<size_t>(size_of(scalar.dtype)), {});
-  device_.synchronize({});
-  return is_double ? wide : narrow_value;
+  memory_.transfer().upload(model_.inv_count(), &inverse);
 }
 
 ModelSource open_model(const std::string& path) {

@@ -6,7 +6,7 @@
 #include "core/context.h"
 #include "core/memory.h"
 #include "data/loader.h"
-#include "models/model.h"
+#include "models/decoder/model.h"
 #include "parallel/comm.h"
 #include "parallel/store.h"
 
@@ -44,7 +44,7 @@ class Engine {
   // Copies a batch to the device's buffers of a slot.
   Extent feed(int64_t slot, const Batch& batch);
   void set_inv_count(double valid_tokens);
-  double read(const Tensor& scalar);  // an f32 or f64 device scalar
+  double read(const Tensor& scalar) { return memory_.transfer().read(scalar); }
 
   Device& device() { return device_; }
   Memory& memory() { return memory_; }

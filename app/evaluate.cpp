@@ -1,3 +1,5 @@
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/evaluate.h"
 
 #include "app/engine.h"
@@ -13,6 +15,7 @@
 #include "core/terminal.h"
 #include "parallel/mesh.h"
 
+#include <memory>
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -143,7 +146,6 @@ DataConfig data_config(const EvaluateOptions& o, const ModelSource& source, cons
 void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
               const std::function<void(int64_t)>& shown) {
   Ctx c = engine.context();
-  std::vector<float> losses;
   int64_t done = 0;
   while (const std::optional<Batch> read = batches.next()) {
     const Batch& batch = *read;
@@ -152,10 +154,8 @@ void add_rows(Engine& engine, ValidationBatches& batches, Set& set,
     const Extent extent = engine.feed(0, batch);
     engine.model().forward(c, 0, extent);
     engine.model().loss(c, 0, extent, Grad::Overwrite);
-    const Tensor on_device = engine.model().token_losses(extent);
-    losses.resize(static_cast<size_t>(on_device.size()));
-    engine.device().copy(losses.data(), on_device.data, losses.size() * sizeof(float), {});
-    engine.device().synchronize({});
+    const auto losses =
+        engine.memory().transfer().download<float>(engine.model().token_losses(extent));
     for (size_t t = 0; t < losses.size(); ++t) {
       if (batch.labels[t] < 0) continue;
       const auto context = static_cast<uint64_t>(static_cast<int64_t>(t) - batch.docs[t] + 1);
@@ -286,6 +286,70 @@ int evaluate(World& world, const EvaluateOptions& o) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   if (ranks.rank() == 0) show(o, config, data, sets, seconds.count());
   return 0;
+}
+
+void add_evaluate(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<EvaluateOptions>();
+  auto* c = app.add_subcommand(
+      "evaluate", "Loss, perplexity and bits per byte of a model, or scores of continuations");
+  c->footer(
+      "Examples:\n"
+      "  falcon-train evaluate runs/quickstart\n"
+      "  mpirun -n 2 falcon-train evaluate HF_DIR --data web=data/web-val --json web.json\n"
+      "  falcon-train evaluate runs/quickstart --score requests.jsonl --out scores.jsonl\n"
+      "A line of requests.jsonl: {\"id\": 7, \"context\": \"2 + 2 =\", \"continuation\": \" 4\"}, "
+      "or "
+      "token ids as context_ids and continuation_ids");
+  c->add_option("MODEL", o->model, "Run, checkpoint or Hugging Face folder")->required();
+  auto* data = c->add_option("--data", o->data,
+                             "Token set to evaluate on (repeatable). Default: the validation sets "
+                             "of the run")
+                   ->type_name("[NAME=]PREFIX")
+                   ->allow_extra_args(false)
+                   ->take_all()
+                   ->group("Token sets");
+  c->add_option("--sequence-length", o->sequence_length,
+                "Tokens of a sequence. Default: the run's, else 2048")
+      ->transform(whole(1))
+      ->group("Token sets");
+  c->add_option("--sequences", o->sequences, "Sequences of each set. Default: all")
+      ->transform(whole(1))
+      ->group("Token sets");
+  c->add_option("--batch", o->batch, "Sequences at once. Default: 4096 tokens of them")
+      ->transform(whole(1))
+      ->group("Token sets");
+  auto* json = c->add_option("--json", o->json, "Also write the numbers to a file; -: only them")
+                   ->type_name("FILE")
+                   ->group("Token sets");
+  auto* score =
+      c->add_option("--score", o->score,
+                    "Score each line's continuation instead: log-probability, greedy match")
+          ->type_name("FILE.jsonl")
+          ->excludes(data)
+          ->excludes(json)
+          ->group("Continuations");
+  c->add_option("--out", o->out, "File for the scores. Default, or -: standard output")
+      ->type_name("FILE")
+      ->needs(score)
+      ->group("Continuations");
+  c->add_option(
+       "--max-length", o->max_length,
+       "Tokens of context and continuation; longer contexts lose their beginning. Default: "
+       "the model's max_position_embeddings")
+      ->transform(whole(1))
+      ->needs(score)
+      ->group("Continuations");
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer.json, its folder, or bytes, for bits per byte and for lines of text. "
+                "Default: what the token set, the run or the model's folder says")
+      ->type_name("FILE");
+  add_sets(c, o->sets, "train.precision=bf16");
+  c->callback([o, &run] {
+    run = [o](World& world) {
+      log_to_stderr();
+      return evaluate(world, *o);
+    };
+  });
 }
 
 }  // namespace ft

@@ -4,6 +4,7 @@
 #include "app/memory_plan.h"
 #include "app/trainer.h"
 #include "core/limits.h"
+#include "cpu/device.h"
 
 #include <algorithm>
 #include <functional>

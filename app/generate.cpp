@@ -1,9 +1,12 @@
 // generate: sampling with a key/value cache and the state of the mixer.
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/engine.h"
 #include "app/model_text.h"
+#include "core/log.h"
 #include "core/rng.h"
 
+#include <memory>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -12,6 +15,21 @@
 namespace ft {
 
 namespace {
+
+struct GenerateOptions {
+  std::string model, prompt;
+  std::string tokenizer;  // "bytes", a tokenizer.json or its folder; empty: what the model says
+  std::vector<int64_t> prompt_ids;
+  int64_t tokens = 200;
+  double temperature = 1;
+  int64_t top_k = 0;  // 0: all
+  double top_p = 1;
+  uint64_t seed = 0;
+  int64_t samples = 1;
+  bool ignore_end = false;      // go on past the end of a document
+  std::string format = "auto";  // auto | text | bytes | ids
+  std::vector<std::string> sets;
+};
 
 constexpr int64_t kPiece = 2048;  // tokens of a long prompt that are read at once
 
@@ -117,11 +135,8 @@ void read(Engine& engine, Model::Cache& cache, const std::vector<int32_t>& ids, 
     engine.feed(0, batch);
     engine.model().decode(c, cache, batch.length, out);
   }
-  engine.device().copy(logits.data(), out.data, logits.size() * sizeof(float), {});
-  engine.device().synchronize({});
+  engine.memory().transfer().download(out, logits.data());
 }
-
-}  // namespace
 
 int generate(const GenerateOptions& o) {
   const ModelSource source = open_model(o.model);
@@ -155,6 +170,58 @@ int generate(const GenerateOptions& o) {
     printer.finish();
   }
   return 0;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<GenerateOptions>();
+  auto* c = app.add_subcommand("generate", "Sample from a model");
+  c->footer(
+      "Example: falcon-train generate runs/quickstart --prompt \"The function\" --tokens 200 "
+      "--temperature 0.8");
+  c->add_option("MODEL", o->model, "Run, checkpoint or Hugging Face folder")->required();
+  c->add_option("--prompt", o->prompt, "Text to continue");
+  c->add_option_function<std::string>(
+       "--prompt-ids",
+       [o](const std::string& text) { o->prompt_ids = whole_list("--prompt-ids", text); },
+       "Token ids to continue, comma-separated")
+      ->type_name("IDS");
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer.json, its folder, or bytes. Default: what the run, its token set or "
+                "the model's folder says")
+      ->type_name("FILE");
+  c->add_option("--tokens", o->tokens, "Tokens to sample at most")
+      ->transform(whole(1))
+      ->capture_default_str();
+  c->add_option("--temperature", o->temperature, "0: always the likeliest")
+      ->transform(real(Range{.low = 0}))
+      ->capture_default_str();
+  c->add_option("--top-k", o->top_k, "Only the K likeliest; 0: all")
+      ->transform(whole(0))
+      ->capture_default_str();
+  c->add_option("--top-p", o->top_p, "Only the likeliest that together reach P")
+      ->transform(real(Range{0, 1}))
+      ->capture_default_str();
+  c->add_option("--seed", o->seed, "Seed of the sampling")
+      ->transform(whole(0, std::numeric_limits<int64_t>::max()))
+      ->capture_default_str();
+  c->add_option("--samples", o->samples, "How many texts")
+      ->transform(whole(1))
+      ->capture_default_str();
+  c->add_flag("--ignore-end", o->ignore_end, "Go on past the end of a document");
+  c->add_option("--format", o->format,
+                "text (UTF-8; other bytes show as U+FFFD), bytes as they are, or ids; auto: text "
+                "where the tokenizer is known")
+      ->check(one_of({"auto", "text", "bytes", "ids"}))
+      ->capture_default_str();
+  add_sets(c, o->sets, "train.precision=bf16");
+  c->callback([o, &run] {
+    run = alone([o] {
+      log_to_stderr();
+      return generate(*o);
+    });
+  });
 }
 
 }  // namespace ft

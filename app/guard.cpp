@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
+#include <utility>
 
 namespace ft {
 
@@ -150,20 +150,19 @@ Poison Poison::from_environment() {
 void Poison::apply(int64_t step, int rank, Store& store) {
   if (step != step_ || rank != rank_) return;
   store.for_pieces([&](Param& p, Piece& piece) {
-    if (piece.name == parameter_ && !place_.data) place_ = box(p.value, piece);
+    if (piece.name != parameter_ || transfer_) return;
+    const Tensor row = box(p.value, piece).row_range(0, 1);
+    place_ = row.dims > 1 ? row.columns(0, 1) : row;
+    transfer_ = &store.transfer();
   });
-  FT_CHECK(place_.data, "FT_TEST_POISON: there is no parameter {}", parameter_);
-  const auto bytes = static_cast<size_t>(size_of(place_.dtype));
-  original_.resize(bytes);
-  std::memcpy(original_.data(), place_.data, bytes);
-  if (place_.dtype == Dtype::BF16) *place_.ptr<bf16>() = bf16(static_cast<float>(value_));
-  else *place_.f32() = static_cast<float>(value_);
+  FT_CHECK(transfer_, "FT_TEST_POISON: there is no parameter {}", parameter_);
+  original_ = static_cast<float>(transfer_->read(place_));
+  const auto value = static_cast<float>(value_);
+  transfer_->upload(place_, &value);
 }
 
 void Poison::heal() {
-  if (!place_.data) return;
-  std::memcpy(place_.data, original_.data(), original_.size());
-  place_ = Tensor();
+  if (Transfer* transfer = std::exchange(transfer_, nullptr)) transfer->upload(place_, &original_);
 }
 
 }  // namespace ft

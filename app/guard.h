@@ -75,8 +75,9 @@ class Poison {
   int rank_ = 0;
   std::string parameter_;
   double value_ = 0;
-  Tensor place_;                // of what is poisoned now; no data: nothing is
-  std::vector<char> original_;  // its bytes
+  Transfer* transfer_ = nullptr;  // to what is poisoned now; null: nothing is
+  Tensor place_;
+  float original_ = 0;
 };
 
 }  // namespace ft

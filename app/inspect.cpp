@@ -1,9 +1,11 @@
 // inspect: what is this path?
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/inspect_parts.h"
 #include "core/check.h"
 #include "data/sources.h"
 
+#include <memory>
 #include <cstdio>
 #include <filesystem>
 
@@ -12,6 +14,12 @@ namespace ft {
 namespace fs = std::filesystem;
 
 namespace {
+
+struct InspectOptions {
+  std::string path;
+  std::string tokenizer;  // to show tokens as text; empty: the one that the set names
+  bool verify = false;
+};
 
 // The prefix of the token set that a path belongs to; empty where it belongs to none.
 std::string token_prefix(const std::string& path) {
@@ -45,8 +53,6 @@ bool show(const std::string& text, const std::string& tokenizer, bool verify) {
   return true;
 }
 
-}  // namespace
-
 int inspect(const InspectOptions& o) {
   std::string path = o.path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -64,6 +70,22 @@ int inspect(const InspectOptions& o) {
                   "a Hugging Face folder nor a folder of token sets",
                   o.path);
   return 0;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<InspectOptions>();
+  auto* c =
+      app.add_subcommand("inspect", "What is this checkpoint, token set, safetensors file or run");
+  c->footer("Example: falcon-train inspect runs/quickstart/checkpoints/step-00000100 --verify");
+  c->add_option("PATH", o->path, "File, folder or prefix")->required();
+  c->add_flag("--verify", o->verify, "Read every byte and check it");
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer.json, its folder, or bytes, to show a token set as text. Default: the "
+                "one that the set names")
+      ->type_name("FILE");
+  c->callback([o, &run] { run = alone([o] { return inspect(*o); }); });
 }
 
 }  // namespace ft

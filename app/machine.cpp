@@ -3,6 +3,7 @@
 
 #include "app/ranks.h"
 #include "core/limits.h"
+#include "cpu/device.h"
 
 #include <sys/resource.h>
 #include <sys/statvfs.h>

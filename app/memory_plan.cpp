@@ -52,6 +52,7 @@ MemoryLines memory_of_run(const Config& config, Engine& engine, int ranks) {
   const int64_t before = measuring - engine.memory().total();
   if (before > 0) lines.emplace_back("speed measurement", before);
   lines.emplace_back("op workspaces", workspaces.total(omp_get_max_threads()));
+  lines.emplace_back("transfers", static_cast<int64_t>(Transfer::kBytes));
   lines.emplace_back("batches", batches(config, ranks));
   if (ranks > 1) lines.emplace_back("communication", engine.store().reduction_bytes(ranks));
   return lines;

@@ -25,7 +25,7 @@
 //                         no label), tokens taken in this step, epoch reached (tokens taken so far
 //                         over the tokens of the source)
 // and every log.norms_every steps, taken before the step's update,
-//   gradient_norms        by class of parameters (core/param_class.h), before clipping
+//   gradient_norms        by class of parameters (core/param.h), before clipping
 //   weight_norms          by class of parameters
 //   dt_max_layers         dt_max of each layer; null for a layer without Mamba-2
 // The line of a validation has

@@ -1,17 +1,22 @@
 // plan: the run, counted without being run.
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/config_check.h"
 #include "app/fit.h"
 #include "app/memory_plan.h"
 #include "app/plan_text.h"
 #include "app/recipe.h"
+#include "app/start_block.h"
 #include "app/trainer.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "data/set_info.h"
 #include "data/sources.h"
-#include "models/falcon_h1/multipliers.h"
+#include "models/decoder/multipliers.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
 
+#include <memory>
 #include <algorithm>
 #include <map>
 
@@ -21,155 +26,58 @@ namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
-std::string kind_of(const std::string& name) {
-  if (name.find("embed_tokens") != std::string::npos) return "embedding";
-  if (name.find("lm_head") != std::string::npos) return "head";
-  if (name.find(".mamba.") != std::string::npos) return "mamba";
-  if (name.find(".self_attn.") != std::string::npos) return "attention";
-  if (name.find(".feed_forward.") != std::string::npos) return "mlp";
-  return "norms";
-}
-
-// "PPPPMM" -> "P*4 M*2"
-std::string short_pattern(const std::string& pattern) {
-  std::string text;
-  for (size_t i = 0; i < pattern.size();) {
-    const size_t end = std::min(pattern.find_first_not_of(pattern[i], i), pattern.size());
-    text += fmt::format("{}{}*{}", text.empty() ? "" : " ", pattern[i], end - i);
-    i = end;
-  }
-  return text;
-}
-
-std::string parameters_text(const Config& config, Engine& engine) {
-  std::map<std::string, int64_t> kinds;
-  engine.store().for_pieces(
-      [&](Param&, Piece& piece) { kinds[kind_of(piece.name)] += piece.size(); });
-  std::string text = fmt::format("model: {} parameters (", engine.store().parameters());
-  const char* separator = "";
-  for (const auto& [kind, n] : kinds) {
-    text += fmt::format("{}{} {}", separator, kind, n);
-    separator = ", ";
-  }
-  return text + fmt::format("), {} layers, pattern {}", config.model.num_hidden_layers,
-                            short_pattern(engine.model().pattern()));
-}
-
-// FLOPs of one token: what a forward pass is made of, and what a step takes.
-std::string flops_text(const Config& config, Engine& engine) {
-  const Extent extent{config.train.micro_batch, config.data.sequence_length};
-  const double tokens = static_cast<double>(extent.tokens());
-  const Tally forward = engine.count(false);
-  const double one = forward.model_flops / tokens, executed = engine.count(true).flops / tokens;
-  std::string parts;
-  double others = 0;
-  for (const auto& [op, flops] : forward.flops_by_op) others += flops / tokens;
-  for (const auto& [op, words] : {std::pair{"gemm", "matrix products"},
-                                  {"attention", "attention"},
-                                  {"ssd", "state-space scan"}}) {
-    const auto found = forward.flops_by_op.find(op);
-    if (found == forward.flops_by_op.end()) continue;
-    parts += fmt::format("{}{} {:.4g}", parts.empty() ? "" : ", ", words, found->second / tokens);
-    others -= found->second / tokens;
-  }
-  return fmt::format(
-      "FLOPs per token: forward {:.4g}, model (3 x forward) {:.4g}, executed {:.4g}\n  forward: {}; "
-      "not counted: {:.4g} of convolution, norms, gates and others",
-      one, 3 * one, executed, parts, others);
-}
-
-std::string layout_text(const Config& config, const Ranks& ranks) {
-  const int64_t micro = config.train.micro_batch;
-  std::string text = fmt::format("layout: {} rank{}, data parallel {}; sequence {}; recompute {}\n",
-                                 ranks.count, ranks.count == 1 ? "" : "s", ranks.count,
-                                 config.data.sequence_length, config.train.recompute);
-  if (config.schedule.batch_ramp.empty())
-    return text + "batch: " + batch_text(config.train.global_batch, micro, ranks.count);
-  text += "batch:";
-  for (const auto& [tokens, batch] : config.schedule.batch_ramp)
-    text += fmt::format("\n  from {} tokens on: {}", tokens, batch_text(batch, micro, ranks.count));
-  return text;
-}
-
-std::string memory_text(const MemoryLines& lines) {
-  std::string text = "memory per rank (MiB, the peak that is resident):";
-  const auto line = [&](const std::string& name, int64_t bytes) {
-    text += fmt::format("\n  {:<30}{:>12.1f}", name, static_cast<double>(bytes) / 1048576);
-  };
-  for (const auto& [name, bytes] : lines) line(name, bytes);
-  line("total", sum_of(lines));
-  return text;
-}
-
-}  // namespace
-
-std::string batch_text(int64_t batch, int64_t micro, int64_t ranks) {
-  const int64_t each = batch / ranks, whole = each / micro, rest = each % micro;
-  std::string of_rank;
-  if (whole > 0) of_rank = fmt::format("{} x micro-batch {}", whole, micro);
-  if (rest > 0) of_rank += fmt::format("{}1 x {}", whole > 0 ? " + " : "", rest);
-  if (whole > 0 && rest > 0) of_rank = "(" + of_rank + ")";
-  return fmt::format("{} sequence{} a step = {} rank{} x {}{}", batch, batch == 1 ? "" : "s", ranks,
-                     ranks == 1 ? "" : "s", of_rank,
-                     whole > 0 ? "" : fmt::format(" (train.micro_batch {} allows more)", micro));
-}
-
-std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
-  const int ranks = all.count;
-  const double gradients = 4.0 * static_cast<double>(engine.store().parameters());
-  return parameters_text(config, engine) + "\n" + flops_text(config, engine) + "\n" +
-         layout_text(config, all) + "\n" +
-         (all.words.empty() ? "" : "threads: " + all.words + "\n") +
-         fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
-                     ranks > 1 ? 2 * gradients * (ranks - 1) / ranks / 1048576 : 0.0) +
-         memory_text(memory_of_rank(config, engine, ranks));
-}
-
-std::string plan_text(const Config& config, const Ranks& ranks) {
-  const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
-  Engine engine(*device, engine_options(config, true));
-  with_place(config.source, [&] {
-    engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
-  });
-  return start_text(config, engine, ranks) + "\n" + classes_text(engine.store());
-}
-
-namespace {
+struct PlanOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  int world = 0;          // ranks; 0: as few as the layout needs
+  double memory = 0;      // GiB a rank may take: exit code 2 where that is too little; 0: not asked
+  bool schedule = false;  // also a table of learning rate, weight decay and batch
+  bool multipliers = false;  // the closed-form multipliers of this shape alone
+};
 
 int plan_multipliers(const PlanOptions& options) {
   const std::string& path = options.config;
   const bool hf = path.ends_with(".json");
-  log_info("{}", multipliers_text(hf ? load_hf_config(path, nullptr)
-                                     : load_config(path, options.sets).model));
+  const ModelConfig model =
+      hf ? load_hf_config(path, nullptr) : load_config(path, options.sets).model;
+  FT_CHECK_CONFIG(family_of(model).has("embedding_multiplier"),
+                  "{}: a {} model has no multipliers; plan it without --multipliers", path,
+                  model.model_type);
+  log_info("{}", multipliers_text(model));
   return 0;
 }
 
-// The sets that are named and here, as train would find and refuse them; the others are left for the
-// machine that trains.
-void check_data(const Config& config) {
+// Refuses the sets that are named and here as train would; the others are left for the machine that
+// trains. Returns the sources of data.train, with patterns and folders resolved to what they name here.
+std::vector<DataSource> check_data(const Config& config) {
   DataConfig here = config.data;
+  std::vector<DataSource> all;
   here.train.clear(), here.validation.clear();
   const auto add = [](const DataSource& source, std::vector<DataSource>& to) {
     if (exists(source.path + ".idx")) to.push_back(source);
     else log_info("note: {}.idx is not here; train would ask for it", source.path);
   };
   for (const DataSource& source : config.data.train) try {
-      for (const DataSource& one : expand_sources({source}, config.data.validation))
+      for (const DataSource& one : expand_sources({source}, config.data.validation)) {
         add(one, here.train);
+        all.push_back(one);
+      }
     } catch (const ConfigError& error) {
       log_info("note: {}", error.what());
+      all.push_back(source);
     }
   for (const DataSource& source : config.data.validation) add(source, here.validation);
-  if (here.train.empty() && here.validation.empty()) return;
-  check_sets(here, config.model.vocab_size, config.validate.sequences);
+  if (!here.train.empty() || !here.validation.empty())
+    check_sets(here, config.model.vocab_size, config.validate.sequences);
+  return all;
 }
 
 // The checks of train, with the same words, as far as they can be made without its machine.
-void check_as_train(const Config& config, int ranks) {
+std::vector<DataSource> check_as_train(const Config& config, int ranks) {
   FT_CHECK_CONFIG(config.data.sequence_length > 0,
                   "data.sequence_length must be given to plan a run");
   check_batches(config, ranks);
-  check_data(config);
+  return check_data(config);
 }
 
 int64_t bytes_of(double gib) {
@@ -177,13 +85,11 @@ int64_t bytes_of(double gib) {
   return static_cast<int64_t>(std::min(gib, kMost) * kGiB);
 }
 
-}  // namespace
-
 int plan(const PlanOptions& options) {
   if (options.multipliers) return plan_multipliers(options);
-  const Config read = load_config(options.config, options.sets);
+  Config read = load_config(options.config, options.sets);
   const int world = std::max(1, options.world);
-  with_place(read.source, [&] { check_as_train(read, world); });
+  with_place(read.source, [&] { read.data.train = check_as_train(read, world); });
   FT_CHECK_CONFIG(!options.schedule || read.train.tokens > 0,
                   "train.tokens must be given to show the schedule of a run");
   const Ranks ranks = planned_ranks(read.run, world);
@@ -199,6 +105,28 @@ int plan(const PlanOptions& options) {
   log_warn("on this machine, with {} rank{}, {}\n(--memory GIB plans for another machine.)", world,
            world == 1 ? "" : "s", problem);
   return 0;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<PlanOptions>();
+  auto* c = app.add_subcommand("plan", "Parameters, FLOPs and memory of a run, without running it");
+  c->footer(
+      "Example: falcon-train plan configs/falcon-h1-0.5b.yaml --world 8 --memory 80 --schedule");
+  c->add_option("CONFIG", o->config,
+                "YAML file (for --multipliers also a Hugging Face config.json)")
+      ->required();
+  c->add_option("--world", o->world, "Number of ranks")->transform(whole(1, 1'000'000));
+  c->add_option("--memory", o->memory,
+                "GiB that a rank may take; a run that needs more is refused with exit code 2")
+      ->transform(real(Range{.low = 0, .above = true}));
+  c->add_flag("--schedule", o->schedule,
+              "Also a table of learning rate, weight decay and batch over the run");
+  c->add_flag("--multipliers", o->multipliers,
+              "Only print the closed-form multipliers of this shape, as YAML");
+  add_sets(c, o->sets, "train.tokens=10B");
+  c->callback([o, &run] { run = alone([o] { return plan(*o); }); });
 }
 
 }  // namespace ft

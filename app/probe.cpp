@@ -1,6 +1,7 @@
 // probe: one forward (and backward) of a model on given tokens, to compare with another
 // implementation.
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/engine.h"
 #include "app/outputs.h"
 #include "app/rank_facts.h"
@@ -9,6 +10,7 @@
 #include "core/safetensors.h"
 #include "parallel/mesh.h"
 
+#include <memory>
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -18,6 +20,13 @@ namespace ft {
 namespace fs = std::filesystem;
 
 namespace {
+
+struct ProbeOptions {
+  std::string model, tokens, out;
+  std::vector<std::string> sets;
+  bool gradients = false;
+  bool hidden = false;
+};
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
@@ -98,8 +107,8 @@ struct RowOutputs {
   std::vector<std::vector<float>> own;
   int64_t rows = 0;  // that `data` holds
 
-  Tensor at(const Kind& kind, int64_t row, int64_t T) const {
-    return Tensor(kind.data + (rows == 1 ? 0 : row) * T * kind.width, Dtype::F32, {T, kind.width});
+  float* at(const Kind& kind, int64_t row, int64_t T) const {
+    return kind.data + (rows == 1 ? 0 : row) * T * kind.width;
   }
 };
 
@@ -120,11 +129,26 @@ RowOutputs make_outputs(const Rows& rows, const ModelConfig& model, bool hidden,
   return outputs;
 }
 
+// Of the pass that c has just run.
+void read_outputs(Engine& engine, Ctx& c, const Extent& extent, const RowOutputs& outputs,
+                  int64_t row) {
+  Transfer& transfer = engine.memory().transfer();
+  const int64_t vocab = outputs.kinds[0].width;
+  float* const to = outputs.at(outputs.kinds[0], row, extent.length);
+  engine.model().each_logits(c, 0, extent, [&](int64_t begin, int64_t, const Tensor& some) {
+    transfer.download(some.columns(0, vocab), to + begin * vocab);
+  });
+  for (size_t l = 0; l + 1 < outputs.kinds.size(); ++l)
+    transfer.download(engine.model().hidden(0, static_cast<int64_t>(l), extent),
+                      outputs.at(outputs.kinds[l + 1], row, extent.length));
+}
+
 // Rows [first, first + ranks) go to rank 0, which has its own already.
 void gather_rows(Group& group, const RowOutputs& outputs, const Rows& rows, int64_t first) {
   for (int r = 1; r < group.size() && first + r < rows.B; ++r)
     for (size_t k = 0; k < outputs.kinds.size(); ++k) {
-      const Tensor data = outputs.at(outputs.kinds[k], first + r, rows.T);
+      const auto& kind = outputs.kinds[k];
+      const Tensor data(outputs.at(kind, first + r, rows.T), Dtype::F32, {rows.T, kind.width});
       if (group.rank() == 0) group.receive(data, r, static_cast<int>(k)).wait();
       else if (group.rank() == r) group.send(data, 0, static_cast<int>(k)).wait();
     }
@@ -138,13 +162,9 @@ void add_gradients(Engine& engine, Output& out) {
     if (!to) to = out.add("grad." + piece.name, piece.shape);
     int64_t width = 1;
     for (size_t i = 1; i < piece.shape.size(); ++i) width *= piece.shape[i];
-    const Tensor from = box(p.grad, piece);
-    for (int64_t r = 0; r < piece.rows; ++r)
-      engine.device().copy(to + (piece.tensor_row + r) * width + piece.tensor_col,
-                           from.f32() + r * from.stride[0], static_cast<size_t>(piece.cols) * 4,
-                           {});
+    engine.memory().transfer().download(box(p.grad, piece),
+                                        to + piece.tensor_row * width + piece.tensor_col, width);
   });
-  engine.device().synchronize({});
 }
 
 // Found before the work: a folder that is not there, or outputs beyond the machine's memory.
@@ -163,8 +183,6 @@ void check_results(const ProbeOptions& o, const Rows& rows, const ModelConfig& m
                   rows.B, rows.T, bytes / kGiB, static_cast<double>(memory) / kGiB,
                   o.hidden ? ", or leave --hidden out" : "");
 }
-
-}  // namespace
 
 int probe(World& world, const ProbeOptions& options) {
   const ModelSource source = open_model(options.model);
@@ -204,14 +222,10 @@ int probe(World& world, const ProbeOptions& options) {
     if (row < rows.B) {
       const Extent extent = engine.feed(0, batches[static_cast<size_t>(first / data.size())]);
       engine.model().forward(c, 0, extent);
-      engine.model().logits(c, 0, extent, outputs.at(outputs.kinds[0], row, rows.T));
-      for (size_t l = 0; l + 1 < outputs.kinds.size(); ++l)
-        c(ops::Copy{.y = outputs.at(outputs.kinds[l + 1], row, rows.T),
-                    .x = engine.model().hidden(0, static_cast<int64_t>(l), extent)});
+      read_outputs(engine, c, extent, outputs, row);
       c.grad = first == 0 ? Grad::Overwrite : Grad::Accumulate;
       if (options.gradients) engine.model().backward(c, 0, extent);
       else engine.model().loss(c, 0, extent, c.grad);
-      device->synchronize({});
     }
     gather_rows(data, outputs, rows, first);
   }
@@ -228,6 +242,25 @@ int probe(World& world, const ProbeOptions& options) {
              out.tensors.size(), options.out);
   }
   return 0;
+}
+
+}  // namespace
+
+void add_probe(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<ProbeOptions>();
+  auto* c = app.add_subcommand("probe", "Logits, loss and gradients of a model on given tokens");
+  c->footer(
+      "Example: mpirun -n 2 falcon-train probe HF_DIR --tokens tokens.safetensors --out "
+      "out.safetensors --gradients");
+  c->add_option("MODEL", o->model, "Hugging Face folder, checkpoint or run")->required();
+  c->add_option("--tokens", o->tokens,
+                "Safetensors file: input_ids [B, T], optional labels, document_ids")
+      ->required();
+  c->add_option("--out", o->out, "Safetensors file to write")->required()->check(file_name());
+  c->add_flag("--gradients", o->gradients, "Also every parameter's gradient");
+  c->add_flag("--hidden", o->hidden, "Also the residual stream after each layer");
+  add_sets(c, o->sets, "train.precision=bf16");
+  c->callback([o, &run] { run = [o](World& world) { return probe(world, *o); }; });
 }
 
 }  // namespace ft

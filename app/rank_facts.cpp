@@ -35,8 +35,7 @@ Fact weights_fact(Engine& engine) {
   std::string text;
   for (const CheckpointPiece& p : engine.store().checkpoint_pieces(false)) {
     Digest digest;
-    for (int64_t r = 0; r < p.rows; ++r)
-      digest.add(p.data.f32() + r * p.data.stride[0], static_cast<size_t>(p.cols) * sizeof(float));
+    each_part(p, [&](const float* values, size_t n) { digest.add(values, n * sizeof(float)); });
     beat();
     text += fmt::format("{} at {},{}: {} x {}, digest {}\n", p.name, p.row, p.col, p.rows, p.cols,
                         digest.text());

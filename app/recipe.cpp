@@ -1,7 +1,5 @@
 #include "app/recipe.h"
 
-#include "core/param_class.h"
-
 #include <algorithm>
 #include <cmath>
 #include <map>

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "models/families/config_file.h"
 #include "parallel/checkpoint.h"
 #include "parallel/health.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "app/run_lock.h"
-#include "models/falcon_h1/config.h"
+#include "models/decoder/config.h"
 #include "parallel/comm.h"
 #include "parallel/store.h"
 

@@ -202,9 +202,8 @@ void score_row(Engine& engine, const std::vector<Line>& requests, std::pair<size
     for (int64_t t = begin; t < end; ++t) {
       const Wanted& w = wanted[static_cast<size_t>(t)];
       if (w.request < 0) continue;
-      c(ops::Copy{.y = Tensor(line.data(), Dtype::F32, {1, vocab}),
-                  .x = logits.row_range(t - begin, t - begin + 1).columns(0, vocab)});
-      engine.device().synchronize({});
+      engine.memory().transfer().download(
+          logits.row_range(t - begin, t - begin + 1).columns(0, vocab), line.data());
       add_token(line.data(), vocab, w.label, scores[static_cast<size_t>(w.request)]);
     }
   });

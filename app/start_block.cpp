@@ -26,8 +26,9 @@ std::string epochs_text(const Config& config, double tokens) {
                         tokens * source.weight / weights / std::max(size, 1.0));
   }
   if (config.data.train.size() > kShown)
-    text += fmt::format(", and {} more", config.data.train.size() - kShown);
-  return text;
+    text +=
+        fmt::format("{}{} more", text.empty() ? "" : ", and ", config.data.train.size() - kShown);
+  return text.empty() ? "not known: no set of data.train is here" : text;
 }
 
 std::string batch_text(const Recipe& recipe) {

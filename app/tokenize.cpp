@@ -1,3 +1,5 @@
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/tokenize.h"
 
 #include "app/ordered_work.h"
@@ -11,6 +13,7 @@
 #include "data/text/tokenizer_json.h"
 #include "data/token_writer.h"
 
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
@@ -191,6 +194,46 @@ void tokenize(const TokenizeOptions& o) {
   log_info("{}: {} documents, {} tokens from {} file{} in {:.1f} s, {:.0f} MB/s", o.out,
            writer.documents, writer.tokens, files.size(), files.size() == 1 ? "" : "s",
            progress.elapsed(), static_cast<double>(writer.bytes) / 1e6 / progress.elapsed());
+}
+
+void add_tokenize(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<TokenizeOptions>();
+  auto* c = app.add_subcommand(
+      "tokenize",
+      "Text, JSON Lines and folders to a token set (.bin, .idx, .json): one token a byte, or with "
+      "a tokenizer.json");
+  c->footer(
+      "Example: falcon-train tokenize books/ notes.jsonl.gz --out data/train\n"
+      "         falcon-train tokenize web.jsonl.zst --tokenizer llama/tokenizer.json --out "
+      "data/web\n"
+      "A text file is a document; so is a line of .jsonl or .ndjson. Both may be packed (.gz, "
+      ".zst). Kinds of tokenizer.json that are refused here (all but byte-level BPE) work with "
+      "scripts/prepare_data.py, which writes the same format");
+  c->add_option("INPUT", o->inputs, "Files and folders")->required();
+  c->add_option("--out", o->out, "Prefix of the files to write")->required()->check(file_name());
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer.json or its folder (byte-level BPE). Default: bytes, one token a byte")
+      ->type_name("FILE");
+  c->add_option("--end-of-document", o->end_of_document,
+                "Token or id that ends each document, or none. Default: what the files beside "
+                "the tokenizer.json name")
+      ->type_name("TOKEN");
+  c->add_option("--field", o->field, "Field of JSONL lines that holds the text")
+      ->capture_default_str();
+  c->add_option("--prompt-field", o->prompt_field,
+                "Field of JSONL lines that goes before the text and is left out of the loss");
+  c->add_flag("--skip-bad", o->skip_bad,
+              "Leave out bad lines and damaged files, and count them. Default: the first ends "
+              "the job");
+  c->add_option("--threads", o->threads, "0: as many as cores, at most 16")
+      ->transform(whole(0, 4096))
+      ->capture_default_str();
+  c->callback([o, &run] {
+    run = alone([o] {
+      tokenize(*o);
+      return 0;
+    });
+  });
 }
 
 }  // namespace ft

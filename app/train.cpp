@@ -1,5 +1,6 @@
 // train: the loop, on one page.
-#include "app/commands.h"
+#include "app/command_line.h"
+#include "app/command.h"
 #include "app/fit.h"
 #include "app/plan_text.h"
 #include "app/progress.h"
@@ -18,6 +19,7 @@
 #include "data/sources.h"
 #include "parallel/health.h"
 
+#include <memory>
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -26,6 +28,14 @@
 namespace ft {
 
 namespace {
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  std::string resume = "auto";  // auto | none | a checkpoint's path
+  bool dry_run = false;
+  bool help_config = false;
+};
 
 constexpr int kSavedOnSignal = 75;
 
@@ -212,8 +222,6 @@ Fact options_fact(const TrainOptions& options) {
           "start all ranks with the same options"};
 }
 
-}  // namespace
-
 int train(World& world, const TrainOptions& options) {
   const std::string resolved = model_of_checkpoint(world, options);
   Config config;
@@ -244,6 +252,35 @@ int train(World& world, const TrainOptions& options) {
       yardstick_of(world, config, ranks, folder_of(config), start.checkpoint().has_value());
   Loop loop(world, config, options.resume, start, ranks, yardstick);
   return loop.run();
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Run& run) {
+  const auto o = std::make_shared<TrainOptions>();
+  auto* c = app.add_subcommand("train", "Pretrain a model");
+  c->footer(
+      "Example: mpirun -n 2 falcon-train train configs/quickstart.yaml --set optimizer.lr=1e-3");
+  c->add_option("CONFIG", o->config, "YAML file");
+  c->add_option("--resume", o->resume,
+                "auto (newest complete checkpoint of the run), none, or a path")
+      ->capture_default_str();
+  c->add_flag("--dry-run", o->dry_run, "Stop after the plan");
+  c->add_flag("--help-config", o->help_config,
+              "Print every setting with type, default and meaning");
+  add_sets(c, o->sets, "optimizer.lr=1e-3");
+  c->callback([o, &run] {
+    run = [o](World& world) {
+      if (o->help_config) {
+        if (world.all().rank() == 0) std::fputs(config_help().c_str(), stdout);
+        return 0;
+      }
+      FT_CHECK_CONFIG(
+          !o->config.empty(),
+          "train: CONFIG is missing. Example: falcon-train train configs/quickstart.yaml");
+      return train(world, *o);
+    };
+  });
 }
 
 }  // namespace ft

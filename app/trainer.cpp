@@ -96,11 +96,11 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
 void Trainer::set_scalars(double lr, double weight_decay_factor) {
   const float values[4] = {static_cast<float>(lr), static_cast<float>(updates_ + 1), 1.0f,
                            static_cast<float>(weight_decay_factor)};
-  device_->copy(engine_.store().scalars().data, values, sizeof values, {});
+  engine_.memory().transfer().upload(engine_.store().scalars(), values);
 }
 
 std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
-  Inspector inspector;
+  Inspector inspector(engine_.memory().transfer());
   Ctx c = engine_.context();
   c.observer = &inspector;
   std::string found;

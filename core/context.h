@@ -79,12 +79,20 @@ class Ctx {
     return Temp(scratch, dtype, shape);
   }
 
-  // Two branches that do not depend on each other. A backend with streams may run them at once.
+  // Two branches that do not depend on each other, at once where the device has a stream for each.
   template <class A, class B>
   void fork(A&& a, B&& b) {
     scratch.open_fork();
-    a();
-    b();
+    const Stream before = stream_, side = device.streams().side;
+    if (!execute_ || side == before) {
+      a(), b();
+    } else {
+      const auto order = device.event();  // b waits for what came before the fork, then all for b
+      order->record(before), order->hold(side);
+      a();
+      stream_ = side, b(), stream_ = before;
+      order->record(side), order->hold(before);
+    }
     scratch.close_fork();
   }
 
@@ -96,11 +104,16 @@ class Ctx {
     if (observer) observer->before(where, Op::kName);
     if constexpr (kBuiltWithCuda) {
       if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
-      else cpu::run(op, stream_);
+      else run_on_cpu(op);
     } else {
-      cpu::run(op, stream_);
+      run_on_cpu(op);
     }
     if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
+  }
+  template <class Op>
+  void run_on_cpu(const Op& op) {
+    const HostAccess access(device, stream_);
+    cpu::run(op, stream_);
   }
   template <class Op>
   static bool outputs_kept(const Op& op) {

@@ -12,6 +12,7 @@ int64_t align(int64_t bytes) {
 }  // namespace
 
 Memory::~Memory() {
+  if (!blocks_.empty()) device_.synchronize({});  // work may still use them
   for (void* block : blocks_) device_.release(block);
 }
 

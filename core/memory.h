@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "core/tensor.h"
+#include "core/transfer.h"
 
 #include <initializer_list>
 #include <map>
@@ -16,7 +17,8 @@ namespace ft {
 
 class Memory {
  public:
-  Memory(Device& device, bool is_virtual) : device_(device), virtual_(is_virtual) {}
+  Memory(Device& device, bool is_virtual)
+      : device_(device), virtual_(is_virtual), transfer_(device) {}
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -25,6 +27,7 @@ class Memory {
   void* bytes(const std::string& segment, int64_t size);  // zeroed
   bool is_virtual() const { return virtual_; }
   Device& device() const { return device_; }
+  Transfer& transfer() { return transfer_; }  // the way in and out; it counts for no segment
   // Bytes by segment, in order of first use.
   const std::vector<std::pair<std::string, int64_t>>& ledger() const { return ledger_; }
   int64_t total() const;
@@ -32,6 +35,7 @@ class Memory {
  private:
   Device& device_;
   bool virtual_;
+  Transfer transfer_;
   std::vector<void*> blocks_;
   std::vector<std::pair<std::string, int64_t>> ledger_;
 };

@@ -1,38 +1,30 @@
 #include "core/observe.h"
 
 #include "core/nan.h"
-#include "core/rng.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ft {
 
 namespace {
 
-// Calls f(row pointer, columns, row number) for each row of a tensor of up to two dims.
-template <class F>
-void each_row(const Tensor& t, F&& f) {
-  const int64_t rows = t.dims > 1 ? t.shape[0] : 1;
-  const int64_t cols = t.dims > 1 ? t.size() / t.shape[0] : t.size();
-  const int64_t step = t.dims > 1 ? t.stride[0] * size_of(t.dtype) : 0;
-  for (int64_t r = 0; r < rows; ++r) f(static_cast<const char*>(t.data) + r * step, cols, r);
+// The first value that is not finite, in words.
+template <class E>
+std::string bad_value(Transfer& transfer, const Tensor& t) {
+  const std::vector<E> values = transfer.download<E>(t);
+  const auto bad =
+      std::find_if(values.begin(), values.end(), [](E x) { return !std::isfinite(x); });
+  if (bad == values.end()) return "";
+  const int64_t i = bad - values.begin(), cols = t.dims > 1 ? t.size() / t.rows() : t.size();
+  return fmt::format("at [{}, {}] is {}", i / cols, i % cols,
+                     unsigned_nan(static_cast<double>(*bad)));
 }
 
-double value_at(const Tensor& t, const char* row, int64_t i) {
-  switch (t.dtype) {
-    case Dtype::F32:
-      return reinterpret_cast<const float*>(row)[i];
-    case Dtype::BF16:
-      return static_cast<float>(reinterpret_cast<const bf16*>(row)[i]);
-    case Dtype::F64:
-      return reinterpret_cast<const double*>(row)[i];
-    default:
-      return 0;  // whole numbers are finite
-  }
-}
-
-bool finite_at(const Tensor& t, const char* row, int64_t i) {
-  return std::isfinite(value_at(t, row, i));
+std::string bad_value_of(Transfer& transfer, const Tensor& t) {
+  if (t.dtype == Dtype::F64) return bad_value<double>(transfer, t);
+  if (t.dtype == Dtype::F32 || t.dtype == Dtype::BF16) return bad_value<float>(transfer, t);
+  return "";  // whole numbers are finite
 }
 
 }  // namespace
@@ -48,37 +40,13 @@ void Profile::after(const std::string&, const char* op, const std::vector<Seen>&
   row.bytes += bytes;
 }
 
-std::string Profile::table() const {
-  std::string text =
-      fmt::format("{:<18}{:>8}{:>11}{:>11}{:>9}\n", "op", "calls", "seconds", "GFLOP/s", "GB/s");
-  for (const auto& [op, r] : rows_)
-    text += fmt::format("{:<18}{:>8}{:>11.4f}{:>11.1f}{:>9.1f}\n", op, r.calls, r.seconds,
-                        r.flops / r.seconds * 1e-9, r.bytes / r.seconds * 1e-9);
-  return text;
-}
-
 void Inspector::after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
                       double, double) {
-  if (!first_bad_.empty()) return;
   for (const Seen& seen : outputs) {
-    each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t r) {
-      for (int64_t i = 0; i < cols && first_bad_.empty(); ++i)
-        if (!finite_at(seen.tensor, row, i))
-          first_bad_ = fmt::format("{}: {}.{} at [{}, {}] is {}", layer_label(where), op, seen.name,
-                                   r, i, unsigned_nan(value_at(seen.tensor, row, i)));
-    });
-  }
-}
-
-void Trace::after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
-                  double, double) {
-  for (const Seen& seen : outputs) {
-    uint64_t hash = 14695981039346656037ull;
-    each_row(seen.tensor, [&](const char* row, int64_t cols, int64_t) {
-      hash = hash * 31 + name_hash(row, static_cast<size_t>(cols * size_of(seen.tensor.dtype)));
-    });
-    std::fprintf(file_, "{\"where\":\"%s\",\"op\":\"%s\",\"out\":\"%s\",\"hash\":\"%016llx\"}\n",
-                 where.c_str(), op, seen.name, static_cast<unsigned long long>(hash));
+    if (!first_bad_.empty()) return;
+    const std::string bad = bad_value_of(transfer_, seen.tensor);
+    if (!bad.empty())
+      first_bad_ = fmt::format("{}: {}.{} {}", layer_label(where), op, seen.name, bad);
   }
 }
 

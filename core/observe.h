@@ -1,11 +1,9 @@
-// Observers of the gateway: where time goes, which op first made a number that is none, and a trace
-// of hashes.
+// Observers of the gateway: where time goes, and which op first made a number that is none.
 #pragma once
 
 #include "core/context.h"
 
 #include <chrono>
-#include <cstdio>
 #include <map>
 #include <string>
 
@@ -22,16 +20,16 @@ class Profile : public Observer {
   void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
              double flops, double bytes) override;
   const std::map<std::string, Row>& rows() const { return rows_; }
-  std::string table() const;
 
  private:
   std::chrono::steady_clock::time_point begin_;
   std::map<std::string, Row> rows_;
 };
 
-// Remembers the first op with an output that is not finite. Host-readable memory only.
+// Remembers the first op with an output that is not finite.
 class Inspector : public Observer {
  public:
+  explicit Inspector(Transfer& transfer) : transfer_(transfer) {}
   void before(const std::string&, const char*) override {}
   void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
              double flops, double bytes) override;
@@ -40,19 +38,8 @@ class Inspector : public Observer {
   }  // "layers.3: ssd.y at [17, 5] is nan", or empty
 
  private:
+  Transfer& transfer_;
   std::string first_bad_;
-};
-
-// One JSON line an op: the hash of each output, to find where two runs part ways.
-class Trace : public Observer {
- public:
-  explicit Trace(std::FILE* file) : file_(file) {}
-  void before(const std::string&, const char*) override {}
-  void after(const std::string& where, const char* op, const std::vector<Seen>& outputs,
-             double flops, double bytes) override;
-
- private:
-  std::FILE* file_;
 };
 
 }  // namespace ft

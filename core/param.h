@@ -21,6 +21,37 @@ struct Init {
   double a = 0, b = 0, floor = 0;
 };
 
+// What a piece does in the model: optimizer groups choose by it, norms are logged by it. Every norm's
+// weight is Norm, every bias but dt_bias is Bias; InProjZ to OutProj are the Mamba-2 mixer's. The
+// layer that declares a piece says it.
+enum class ParamClass : uint8_t {
+  None,  // not said yet
+  Embedding,
+  InProjZ,
+  InProjX,
+  InProjB,
+  InProjC,
+  InProjDt,
+  Conv,
+  DtBias,
+  ALog,
+  D,
+  OutProj,
+  Q,
+  K,
+  V,
+  O,
+  Gate,
+  Up,
+  Down,
+  Norm,
+  Bias,
+  Head
+};
+
+// The names of all classes as configurations and logs write them, in the order of the model.
+const std::vector<std::string>& parameter_classes();
+
 // How tensor parallelism cuts a piece: not at all, along its rows (output features) or its columns.
 enum class Cut : uint8_t { None, Out, In };
 
@@ -38,6 +69,8 @@ struct Piece {
   int64_t cols = 1;
   Init init;
   Cut cut = Cut::None;
+  ParamClass kind = ParamClass::None;
+  std::string part;   // of the model, for counts: "attention", "mamba", "mlp", "norms", ...
   bool decay = true;  // weight decay applies unless a group says otherwise (2-D weights)
   // Filled from the configuration's groups by the optimizer:
   float lr_multiplier = 1;
@@ -46,6 +79,9 @@ struct Piece {
   std::string label() const { return section.empty() ? name : name + "[" + section + "]"; }
   int64_t size() const { return rows * cols; }
 };
+
+// The name of a piece's class; throws where it has none.
+const std::string& parameter_class(const Piece& piece);
 
 // Storage [rows, cols] and its pieces. Memory is bound by parallel/store.h: `value` is what ops
 // read (compute dtype), `grad` is fp32.

@@ -1,4 +1,4 @@
-#include "core/device.h"
+#include "cpu/device.h"
 
 #include "core/limits.h"
 #include "cpu/common.h"
@@ -63,29 +63,11 @@ std::string processor() {
   return "unknown processor";
 }
 
-class CpuDevice : public Device {
- public:
-  DeviceKind kind() const override { return DeviceKind::Cpu; }
-  std::string description() const override { return processor() + ", " + instruction_set(); }
-  void* allocate(size_t bytes) override {
-    void* memory = aligned_memory(bytes);
-    FT_CHECK(
-        memory,
-        "out of memory: {} bytes asked for on the CPU; use fewer ranks a node or a smaller model",
-        bytes);
-    std::memset(memory, 0, bytes);
-    ++allocations_;
-    return memory;
-  }
-  void release(void* memory) override { std::free(memory); }
-  void copy(void* to, const void* from, size_t bytes, Stream) override {
-    std::memcpy(to, from, bytes);
-  }
-  void synchronize(Stream) override {}
-  int64_t memory_total() const override { return memory_; }
-
- private:
-  int64_t memory_ = memory_of_each(read_limits(), 1);
+// Its work is done when it is handed over.
+struct CpuEvent : Event {
+  void record(Stream) override {}
+  void hold(Stream) override {}
+  void wait() override {}
 };
 
 }  // namespace
@@ -108,13 +90,50 @@ void* workspace(int slot, size_t bytes) {
 int64_t workspace_growths() { return g_growths; }
 int64_t workspace_bytes() { return g_workspaces; }
 
-std::unique_ptr<Device> open_device(int threads) {
+void use_threads(int threads) {
   FT_CHECK_CONFIG(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
                   "this processor has no AVX2; falcon-train's CPU backend needs AVX2 and FMA");
   omp_set_dynamic(0);
   omp_set_num_threads(threads > 0 ? threads : choose_threads(0, 0).count);
   flush_denormals();
-  return std::make_unique<CpuDevice>();
+}
+
+std::string description() { return processor() + ", " + instruction_set(); }
+
+CpuDevice::CpuDevice() : memory_(memory_of_each(read_limits(), 1)) {}
+
+void* CpuDevice::allocate(size_t bytes) {
+  void* memory = allocate_host(bytes);
+  std::memset(memory, 0, bytes);
+  ++allocations_;
+  return memory;
+}
+
+void CpuDevice::release(void* memory) { std::free(memory); }
+
+void* CpuDevice::allocate_host(size_t bytes) {
+  void* memory = aligned_memory(bytes);
+  FT_CHECK(
+      memory,
+      "out of memory: {} bytes asked for on the CPU; use fewer ranks a node or a smaller model",
+      bytes);
+  return memory;
+}
+
+void CpuDevice::release_host(void* memory) { std::free(memory); }
+
+std::unique_ptr<Event> CpuDevice::event() { return std::make_unique<CpuEvent>(); }
+
+void CpuDevice::copy(void* to, const void* from, size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
+
+void CpuDevice::copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                          size_t row_bytes, size_t rows, Stream) {
+  if (to_pitch == row_bytes && from_pitch == row_bytes) row_bytes *= rows, rows = rows > 0;
+  for (size_t r = 0; r < rows; ++r)
+    std::memcpy(static_cast<char*>(to) + r * to_pitch,
+                static_cast<const char*>(from) + r * from_pitch, row_bytes);
 }
 
 }  // namespace ft::cpu

@@ -1,4 +1,4 @@
-#include "core/device.h"
+#include "cpu/device.h"
 
 #ifdef FT_GEMM_ONEDNN
 #include <oneapi/dnnl/dnnl.h>

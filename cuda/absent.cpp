@@ -1,5 +1,5 @@
 // The CUDA backend of a build without it.
-#include "core/device.h"
+#include "cuda/device.h"
 
 namespace ft::cuda {
 

@@ -11,7 +11,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 namespace ft {
@@ -40,7 +39,7 @@ struct Checkpoint::Impl {
   std::map<std::string, std::vector<bool>> checked;  // by tensor: pieces whose checksum was right
   std::string open_name;
   std::unique_ptr<InputFile> open;  // one at a time: there may be thousands
-  std::vector<uint8_t> buffer;
+  std::vector<float> buffer;
 
   const std::map<std::string, detail::StoredTensor>& tensors() const {
     return manifest.stored.tensors;
@@ -54,13 +53,13 @@ struct Checkpoint::Impl {
     return *open;
   }
 
-  // Bytes [begin, end) of a file to take(place of the chunk, data, bytes); returns their checksum.
+  // Bytes [begin, end) of a file to take(place of the chunk, values, bytes); returns their checksum.
   template <class Take>
   uint64_t stream(const std::string& name, int64_t begin, int64_t end, const Take& take) {
     const std::unique_ptr<XXH64_state_t, FreeHash> hash(XXH64_createState());
     FT_CHECK(hash, "{}: out of memory", path);
     XXH64_reset(hash.get(), 0);
-    buffer.resize(kChunk);
+    buffer.resize(kChunk / sizeof(float));
     for (int64_t at = begin; at < end;) {
       const auto n = static_cast<size_t>(std::min(kChunk, end - at));
       file(name).read(at, buffer.data(), n);
@@ -81,8 +80,8 @@ struct Checkpoint::Impl {
     if (!known[piece]) begin = 0, end = p.rows;
     const uint64_t found =
         stream(p.file, p.offset + begin * p.cols * 4, p.offset + end * p.cols * 4,
-               [&](int64_t at, const uint8_t* data, int64_t bytes) {
-                 take((at - p.offset) / 4, data, bytes / 4);
+               [&](int64_t at, const float* values, int64_t bytes) {
+                 take((at - p.offset) / 4, values, bytes / 4);
                });
     if (known[piece]) return;
     FT_CHECK(found == p.hash,
@@ -105,7 +104,7 @@ struct Checkpoint::Impl {
   }
 
   void check_header(const std::string& name, const detail::StoredFile& f) {
-    const uint64_t found = stream(name, 0, f.header, [](int64_t, const uint8_t*, int64_t) {});
+    const uint64_t found = stream(name, 0, f.header, [](int64_t, const float*, int64_t) {});
     FT_CHECK(found == f.header_hash,
              "{}/{}: its header is damaged: checksum {}, expected {}; use an older checkpoint",
              path, name, detail::hex(found), detail::hex(f.header_hash));
@@ -171,35 +170,33 @@ std::vector<int64_t> Checkpoint::shape(const std::string& name) const {
   return impl_->tensor(name).shape;
 }
 
-void Checkpoint::read(const std::string& name, int64_t row, int64_t col, const Tensor& out) const {
+void Checkpoint::read(const std::string& name, const Box& box, const Take& take) const {
   const detail::StoredTensor& tensor = impl_->tensor(name);
   const detail::MatrixShape whole = detail::as_matrix(name, tensor.shape);
-  FT_CHECK(
-      (out.dims == 1 || out.dims == 2) && (out.dims == 1 || out.cols() <= 1 || out.stride[1] == 1),
-      "{}: tensor {} can be read into boxes with dense rows alone", impl_->path, name);
-  const int64_t rows = out.rows(), cols = out.cols();
-  FT_CHECK(row >= 0 && col >= 0 && rows <= whole.rows && row <= whole.rows - rows &&
-               cols <= whole.cols && col <= whole.cols - cols,
+  FT_CHECK(box.row >= 0 && box.col >= 0 && box.rows <= whole.rows &&
+               box.row <= whole.rows - box.rows && box.cols <= whole.cols &&
+               box.col <= whole.cols - box.cols,
            "{}: tensor {} is {} x {}; the box of {} x {} at row {}, column {} lies outside",
-           impl_->path, name, whole.rows, whole.cols, rows, cols, row, col);
-  float* to = out.f32();
+           impl_->path, name, whole.rows, whole.cols, box.rows, box.cols, box.row, box.col);
   for (size_t i = 0; i < tensor.pieces.size(); ++i) {  // together they are the tensor: check_cover
     const detail::StoredPiece& p = tensor.pieces[i];
-    const Overlap r(row, rows, p.row, p.rows), c(col, cols, p.col, p.cols);
+    const Overlap r(box.row, box.rows, p.row, p.rows), c(box.col, box.cols, p.col, p.cols);
     if (r.size() <= 0 || c.size() <= 0) continue;
-    const auto copy = [&](int64_t first, const uint8_t* data, int64_t n) {
-      for (int64_t at = first; at < first + n;) {  // row by row of the piece
-        const int64_t in_row = at % p.cols, run = std::min(p.cols - in_row, first + n - at);
-        const int64_t global = p.row + at / p.cols;
-        const Overlap part(c.begin, c.size(), p.col + in_row, run);
-        if (global >= r.begin && global < r.end && part.size() > 0)
-          std::memcpy(to + (global - row) * out.stride[0] + (part.begin - col),
-                      data + (at - first + part.begin - p.col - in_row) * 4,
-                      static_cast<size_t>(part.size()) * 4);
-        at += run;
+    // Whole rows of the piece at once, and what a chunk has of a row at its ends.
+    const auto give = [&](int64_t first, const float* values, int64_t n) {
+      for (int64_t at = first; at < first + n;) {
+        const int64_t in_row = at % p.cols, left = first + n - at;
+        const int64_t rows = in_row == 0 && left >= p.cols ? left / p.cols : 1;
+        const int64_t run = std::min(p.cols - in_row, left);
+        const Overlap down(r.begin, r.size(), p.row + at / p.cols, rows);
+        const Overlap across(c.begin, c.size(), p.col + in_row, run);
+        if (down.size() > 0 && across.size() > 0)
+          take({down.begin - box.row, across.begin - box.col, down.size(), across.size()},
+               values + (down.begin - p.row) * p.cols + across.begin - p.col - first, p.cols);
+        at += rows * run;
       }
     };
-    impl_->read_piece(name, i, r.begin - p.row, r.end - p.row, copy);
+    impl_->read_piece(name, i, r.begin - p.row, r.end - p.row, give);
   }
 }
 
@@ -216,7 +213,7 @@ void Checkpoint::verify(int reader, int readers) const {
       const detail::StoredPiece& p = tensor.pieces[i];
       if (mine(before + p.bytes() / 2)) {
         impl_->checked.at(name)[i] = false;
-        impl_->read_piece(name, i, 0, p.rows, [](int64_t, const uint8_t*, int64_t) {});
+        impl_->read_piece(name, i, 0, p.rows, [](int64_t, const float*, int64_t) {});
       }
       before += p.bytes();
     }

@@ -10,7 +10,6 @@
 #pragma once
 
 #include "core/check.h"
-#include "core/tensor.h"
 #include "parallel/comm.h"
 
 #include <functional>
@@ -29,8 +28,12 @@ struct CheckpointPiece {
   std::vector<int64_t> shape;  // of the whole tensor
   int64_t row = 0, col = 0;    // where the box starts
   int64_t rows = 0, cols = 1;  // its size
-  Tensor data;                 // host fp32 [rows, cols] or [rows], rows may be strided
+  // Its values: writes rows [row, row + rows) of the box to `to`, one after another.
+  std::function<void(int64_t row, int64_t rows, float* to)> read;
 };
+
+// All values of a piece in order, some rows at a time: f(values, how many).
+void each_part(const CheckpointPiece& piece, const std::function<void(const float*, size_t)>& f);
 
 using State = std::map<std::string, std::string>;  // "config", "step", "data", ...: texts
 
@@ -67,9 +70,14 @@ class Checkpoint {
   std::vector<std::string> names() const;
   bool contains(const std::string& name) const;
   std::vector<int64_t> shape(const std::string& name) const;
-  // Fills a box (host fp32, rows may be strided) of the tensor, checking each touched piece's
-  // checksum once.
-  void read(const std::string& name, int64_t row, int64_t col, const Tensor& out) const;
+  // Gives a box of the tensor in parts, as they lie in the files, checking the checksum of each
+  // piece that it touches once. Parts that turn out to be damaged were given before that is thrown.
+  struct Box {
+    int64_t row = 0, col = 0;  // where it starts: in the tensor, or a part's in the box asked for
+    int64_t rows = 0, cols = 0;
+  };
+  using Take = std::function<void(const Box& part, const float* values, int64_t pitch)>;
+  void read(const std::string& name, const Box& box, const Take& take) const;
   // Re-reads every byte against its checksum; throws at the first fault. Several readers each take
   // the share `reader` of `readers`.
   void verify(int reader = 0, int readers = 1) const;

@@ -14,11 +14,25 @@ CheckpointPiece rows_of(const CheckpointPiece& p, int64_t begin, int64_t end) {
   CheckpointPiece part = p;
   part.row += begin;
   part.rows = end - begin;
-  part.data = p.data.row_range(begin, end);
+  part.read = [whole = p.read, begin](int64_t row, int64_t rows, float* to) {
+    whole(begin + row, rows, to);
+  };
   return part;
 }
 
 }  // namespace
+
+void each_part(const CheckpointPiece& p, const std::function<void(const float*, size_t)>& f) {
+  constexpr int64_t kPart = 1 << 18;  // values
+  if (p.rows <= 0 || p.cols <= 0) return;
+  const int64_t most = std::clamp<int64_t>(kPart / p.cols, 1, p.rows);
+  std::vector<float> values(static_cast<size_t>(most * p.cols));
+  for (int64_t r = 0; r < p.rows; r += most) {
+    const int64_t rows = std::min(most, p.rows - r);
+    p.read(r, rows, values.data());
+    f(values.data(), static_cast<size_t>(rows * p.cols));
+  }
+}
 
 std::vector<CheckpointPiece> share_of_pieces(const std::vector<CheckpointPiece>& pieces, int rank,
                                              int ranks) {
@@ -60,22 +74,15 @@ void check_place(const CheckpointPiece& p) {
            "checkpoint: the piece of tensor {} at row {}, column {} with {} x {} elements lies "
            "outside of its {} x {}",
            p.name, p.row, p.col, p.rows, p.cols, whole.rows, whole.cols);
-  const int64_t cols = p.data.dims > 1 ? p.data.shape[1] : 1;
-  FT_CHECK((p.data.dims == 1 || p.data.dims == 2) && p.data.dtype == Dtype::F32 &&
-               p.data.shape[0] == p.rows && cols == p.cols &&
-               (p.data.dims == 1 || cols == 1 || p.data.stride[1] == 1),
-           "checkpoint: data of tensor {} is not the fp32 box [{}, {}] it is offered as", p.name,
-           p.rows, p.cols);
 }
 
 int64_t not_finite(const CheckpointPiece& p) {
   constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinite or not a number
   int64_t bad = 0;
-  for (int64_t r = 0; r < p.rows; ++r) {
-    const float* row = p.data.f32() + r * p.data.stride[0];
-    for (int64_t c = 0; c < p.cols; ++c)
-      bad += (std::bit_cast<uint32_t>(row[c]) & kExponent) == kExponent;
-  }
+  each_part(p, [&](const float* values, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+      bad += (std::bit_cast<uint32_t>(values[i]) & kExponent) == kExponent;
+  });
   return bad;
 }
 

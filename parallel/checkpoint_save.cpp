@@ -15,12 +15,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <utility>
 
 namespace ft {
 
@@ -29,32 +27,16 @@ namespace fs = std::filesystem;
 namespace detail {
 namespace {
 
-constexpr size_t kChunk = 1 << 18;  // floats gathered from strided rows before they are written
-
 // Writes the box row by row and returns the checksum of what was written.
-uint64_t write_box(AtomicFile& file, const CheckpointPiece& p, std::vector<float>& buffer) {
+uint64_t write_box(AtomicFile& file, const CheckpointPiece& p) {
   const std::unique_ptr<XXH64_state_t, decltype(&XXH64_freeState)> hash(XXH64_createState(),
                                                                         XXH64_freeState);
   FT_CHECK(hash, "checkpoint: out of memory");
   XXH64_reset(hash.get(), 0);
-  const auto put = [&](const float* data, size_t n) {
-    XXH64_update(hash.get(), data, n * sizeof(float));
-    file.write(data, n * sizeof(float));
-  };
-  const bool dense = p.data.stride[0] == p.cols;
-  const int64_t runs = dense ? 1 : p.rows;
-  const auto length = static_cast<size_t>(dense ? p.rows * p.cols : p.cols);
-  size_t filled = 0;
-  for (int64_t r = 0; r < runs; ++r) {
-    const float* run = p.data.f32() + r * p.data.stride[0];
-    for (size_t at = 0; at < length;) {
-      const size_t n = std::min(length - at, kChunk - filled);
-      std::memcpy(buffer.data() + filled, run + at, n * sizeof(float));
-      filled += n, at += n;
-      if (filled == kChunk) put(buffer.data(), std::exchange(filled, 0));
-    }
-  }
-  if (filled > 0) put(buffer.data(), filled);
+  each_part(p, [&](const float* values, size_t n) {
+    XXH64_update(hash.get(), values, n * sizeof(float));
+    file.write(values, n * sizeof(float));
+  });
   return XXH64_digest(hash.get());
 }
 
@@ -104,12 +86,11 @@ Stored write_rank_file(const std::string& folder, int rank,
   const std::string header = safetensors_header(boxes, {{"format", "pt"}}, &offsets);
   AtomicFile file(folder + "/" + name);
   file.write(header);
-  std::vector<float> buffer(kChunk);
   for (size_t i = 0; i < chosen.size(); ++i) {
     const CheckpointPiece& p = *chosen[i];
     FT_CHECK(file.position() == offsets[i],
              "checkpoint: tensor {} would be written at the wrong place", p.name);
-    const uint64_t hash = write_box(file, p, buffer);
+    const uint64_t hash = write_box(file, p);
     stored.tensors[p.name].pieces.push_back({name, offsets[i], p.row, p.col, p.rows, p.cols, hash});
   }
   stored.files[name] = {.bytes = file.position(),

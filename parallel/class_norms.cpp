@@ -1,7 +1,5 @@
 #include "parallel/class_norms.h"
 
-#include "core/param_class.h"
-
 #include <algorithm>
 #include <cmath>
 

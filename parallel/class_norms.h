@@ -1,4 +1,4 @@
-// Euclidean norms of gradients and weights by class of parameters (core/param_class.h): which part
+// Euclidean norms of gradients and weights by class of parameters (core/param.h): which part
 // of a model grows.
 #pragma once
 

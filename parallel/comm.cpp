@@ -1,8 +1,30 @@
 #include "parallel/comm.h"
 
+#include <exception>
+#include <utility>
+
 namespace ft {
 
 namespace {
+
+// For the end of a request nobody waited for. The backend may still use the memory of one that
+// cannot be finished (a deadline passed, or an error is on its way out), so that one is left alone
+// for good.
+void drop(std::unique_ptr<Pending>& pending) noexcept {
+  if (!pending) return;
+  try {
+    if (!pending->test()) {
+      if (pending->broken() || std::uncaught_exceptions() > 0) {
+        (void)pending.release();
+        return;
+      }
+      pending->wait();
+    }
+    pending.reset();
+  } catch (...) {
+    (void)pending.release();
+  }
+}
 
 template <class E>
 E reduced(Group& group, E value, Dtype dtype, Reduce reduce) {
@@ -11,6 +33,22 @@ E reduced(Group& group, E value, Dtype dtype, Reduce reduce) {
 }
 
 }  // namespace
+
+Request::Request(std::unique_ptr<Pending> pending) : pending_(std::move(pending)) {}
+Request::Request(Request&&) noexcept = default;
+Request& Request::operator=(Request&& other) noexcept {
+  if (this != &other) {
+    drop(pending_);
+    pending_ = std::move(other.pending_);
+  }
+  return *this;
+}
+Request::~Request() { drop(pending_); }
+bool Request::test() { return !pending_ || pending_->test(); }
+void Request::wait() {
+  if (pending_) pending_->wait();
+  pending_.reset();
+}
 
 double all_sum(Group& group, double value) {
   return reduced(group, value, Dtype::F64, Reduce::Sum);

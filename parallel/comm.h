@@ -16,20 +16,28 @@
 
 namespace ft {
 
-// What is under way. The destructor of an unfinished request of a living world waits for it.
+// What a backend has under way.
+class Pending {
+ public:
+  virtual ~Pending() = default;
+  virtual bool test() = 0;          // progress without waiting; true when done
+  virtual void wait() = 0;          // until done, or throws ft::Error at the deadline
+  virtual bool broken() const = 0;  // something has failed: nothing is to be waited for any more
+};
+
+// A handle of it. The destructor of an unfinished request of a living world waits for it.
 class Request {
  public:
-  class Impl;
-  Request();
-  explicit Request(std::unique_ptr<Impl> impl);
+  Request() = default;  // done
+  explicit Request(std::unique_ptr<Pending> pending);
   Request(Request&&) noexcept;
   Request& operator=(Request&&) noexcept;
   ~Request();
-  bool test();  // progress without waiting; true when done
-  void wait();  // until done, or throws ft::Error at the deadline
+  bool test();
+  void wait();
 
  private:
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<Pending> pending_;
 };
 
 enum class Reduce : uint8_t { Sum, Max, Min };

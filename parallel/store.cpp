@@ -1,6 +1,5 @@
 #include "parallel/store.h"
 
-#include "core/param_class.h"
 #include "core/rng.h"
 
 #include <algorithm>
@@ -70,7 +69,7 @@ Store::Store(const std::function<void(const std::function<void(Param&)>&)>& visi
 }
 
 void Store::bind(Memory& memory, Precision precision, bool training) {
-  device_ = &memory.device();
+  device_ = &memory.device(), transfer_ = &memory.transfer();
   training_ = training;
   int64_t total = 0, low = 0;
   const bool mixed = precision.compute != Dtype::F32;
@@ -142,29 +141,52 @@ void Store::set_groups(const std::vector<PieceGroup>& groups, double weight_deca
 }
 
 void Store::initialise(uint64_t seed) {
-  load([&](const Piece& piece, const Tensor& box) {
+  load([&](const Piece& piece, int64_t r, float* to) {
     const uint64_t stream = name_hash(piece.name.data(), piece.name.size()) >> 8;
     const int64_t width = piece.shape.size() > 1 ? piece.shape[piece.shape.size() - 1] : 1;
-
-    for (int64_t r = 0; r < piece.rows; ++r)
-      for (int64_t i = 0; i < piece.cols; ++i) {
-        const int64_t row = piece.tensor_row + r, col = piece.tensor_col + i;
-        box.f32()[r * box.stride[0] + i] =
-            static_cast<float>(starting_value(piece.init, seed, stream, row * width + col, row));
-      }
+    for (int64_t i = 0; i < piece.cols; ++i) {
+      const int64_t row = piece.tensor_row + r, col = piece.tensor_col + i;
+      to[i] = static_cast<float>(starting_value(piece.init, seed, stream, row * width + col, row));
+    }
   });
 }
 
-void Store::load(const Reader& read) {
-  for_pieces([&](Param& p, Piece& piece) { read(piece, box(p.master, piece)); });
+void Store::load(const ReadRow& read) {
+  for_pieces([&](Param& p, Piece& piece) {
+    transfer_->fill(box(p.master, piece), [&](int64_t row, float* to) { read(piece, row, to); });
+  });
+}
+
+namespace {
+
+void read_piece(const Checkpoint& checkpoint, const std::string& name, const Piece& piece,
+                const Tensor& to, Transfer& transfer) {
+  checkpoint.read(name, {piece.tensor_row, piece.tensor_col, piece.rows, piece.cols},
+                  [&](const Checkpoint::Box& part, const float* values, int64_t pitch) {
+                    const Tensor rows = to.row_range(part.row, part.row + part.rows);
+                    transfer.upload(
+                        rows.dims > 1 ? rows.columns(part.col, part.col + part.cols) : rows, values,
+                        pitch);
+                  });
+}
+
+}  // namespace
+
+void Store::load(const Checkpoint& checkpoint) {
+  for_pieces([&](Param& p, Piece& piece) {
+    FT_CHECK(checkpoint.contains(piece.name) && checkpoint.shape(piece.name) == piece.shape,
+             "{}: tensor {} is missing or has another shape than the model's configuration",
+             checkpoint.path(), piece.name);
+    read_piece(checkpoint, piece.name, piece, box(p.master, piece), *transfer_);
+  });
 }
 
 void Store::load_optimizer(const Checkpoint& checkpoint) {
   for_pieces([&](Param& p, Piece& piece) {
-    checkpoint.read("optimizer.exp_avg." + piece.name, piece.tensor_row, piece.tensor_col,
-                    box(p.exp_avg, piece));
-    checkpoint.read("optimizer.exp_avg_sq." + piece.name, piece.tensor_row, piece.tensor_col,
-                    box(p.exp_avg_sq, piece));
+    const auto read = [&](const char* moment, const Tensor& storage) {
+      read_piece(checkpoint, moment + piece.name, piece, box(storage, piece), *transfer_);
+    };
+    read("optimizer.exp_avg.", p.exp_avg), read("optimizer.exp_avg_sq.", p.exp_avg_sq);
   });
 }
 
@@ -177,6 +199,7 @@ void Store::refresh_compute(Ctx& c) {
 // In buckets, one under way while the next starts: what a group needs for its parts stays small.
 void Store::reduce_gradients(Group& data) {
   if (data.size() == 1) return;
+  const HostAccess access(*device_);  // MPI reads and writes them until the last request is done
   const int64_t n = grads_.size();
   Request before;
   for (int64_t begin = 0; begin < n; begin += kBucket) {
@@ -236,7 +259,10 @@ std::vector<CheckpointPiece> Store::checkpoint_pieces(bool with_optimizer) const
                      .col = piece.tensor_col,
                      .rows = piece.rows,
                      .cols = piece.cols,
-                     .data = box(storage, piece)});
+                     .read = [values = box(storage, piece), transfer = transfer_](
+                                 int64_t row, int64_t rows, float* to) {
+                       transfer->download(values.row_range(row, row + rows), to);
+                     }});
     };
     add("", p.master);
     if (with_optimizer)

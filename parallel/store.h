@@ -21,7 +21,7 @@ struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
 };
 
-// Overrides for the pieces whose label and class (core/param_class.h) match shell-like patterns, an
+// Overrides for the pieces whose label and class (core/param.h) match shell-like patterns, an
 // empty pattern being no condition; applied in order, the last match wins.
 struct PieceGroup {
   std::string match;       // "*.mamba.dt_bias", "*.in_proj.weight[dt]"
@@ -41,9 +41,10 @@ class Store {
 
   // Starting values: a function of (seed, Hugging Face name, element) alone.
   void initialise(uint64_t seed);
-  // Values from elsewhere: read(name, row, col, box) fills a box of the tensor seen as a matrix.
-  using Reader = std::function<void(const Piece& piece, const Tensor& box)>;
-  void load(const Reader& read);
+  // Values from elsewhere: f(piece, row, to) writes a row of the piece's box.
+  using ReadRow = std::function<void(const Piece& piece, int64_t row, float* to)>;
+  void load(const ReadRow& read);
+  void load(const Checkpoint& checkpoint);  // weights
   void load_optimizer(const Checkpoint& checkpoint);
   void refresh_compute(Ctx& c);  // compute copies from master weights
 
@@ -56,6 +57,7 @@ class Store {
   // One AdamW step; scalars: lr, step (1-based), clip factor, weight-decay factor.
   void step(Ctx& c, const AdamSettings& settings);
 
+  Transfer& transfer() const { return *transfer_; }
   Tensor scalars() const { return scalars_; }  // [4] f32
   Tensor clip_factor() const { return scalars_.row_range(2, 3); }
   Tensor grad_squares() const { return grad_squares_; }  // [1] f64
@@ -70,6 +72,7 @@ class Store {
   Tensor grads_;  // all gradients, one run of memory
   Tensor scalars_, grad_squares_;
   Device* device_ = nullptr;
+  Transfer* transfer_ = nullptr;
   bool training_ = false;
 };
 

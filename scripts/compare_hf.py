@@ -92,9 +92,9 @@ def main():
     parser.add_argument("--bound", type=float, default=1e-5, help="largest relative error (1e-5)")
     args = parser.parse_args()
 
-    from transformers import FalconH1ForCausalLM
-    model = FalconH1ForCausalLM.from_pretrained(args.model, dtype=torch.float32,
-                                                attn_implementation="eager").eval()
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32,
+                                                 attn_implementation="eager").eval()
     tokens, got = load_file(args.tokens), load_file(args.probe_output)
     ids = tokens["input_ids"].long()
     documents = tokens.get("document_ids", torch.zeros_like(ids)).long()

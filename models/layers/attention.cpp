@@ -17,6 +17,15 @@ ops::AttentionInputs Attention::inputs(const Tensor& q, const Tensor& k, const T
           .sequences = sequences};
 }
 
+Attention::Saved Attention::saved(SlotBank& bank, int64_t tokens) const {
+  return {.lse = bank.slot("lse", Fate::Block, Dtype::F32, {heads, tokens})};
+}
+
+Attention::Cache Attention::make_cache(Memory& memory, Dtype compute, int64_t capacity) const {
+  return {.k = memory.make("cache", compute, {capacity, kv_cols()}),
+          .v = memory.make("cache", compute, {capacity, kv_cols()})};
+}
+
 void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs,
                         int64_t sequences, Cache* cache) const {
   c(ops::Rope{.x = s.q, .table = rope, .docs = docs, .scale = q_scale});

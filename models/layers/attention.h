@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/context.h"
+#include "models/layers/slots.h"
 
 namespace ft {
 
@@ -16,11 +17,16 @@ struct Attention {
   int64_t q_cols() const { return heads * head_dim; }
   int64_t kv_cols() const { return kv_heads * head_dim; }
 
+  struct Saved {
+    Slot lse;  // [heads, T] f32
+  };
+  Saved saved(SlotBank& bank, int64_t tokens) const;
+
   // Views of one micro-batch. q and k are rotated in place: that is how backward wants them.
   struct Views {
     Slot q, k, v;  // [T, q_cols], [T, kv_cols] raw projections
     Slot o;        // [T, q_cols]
-    Slot lse;      // [heads, T] f32
+    Slot lse;      // as saved
   };
   // What decoding has kept: keys and values of the sequence so far, this call's rows included
   // (written here).
@@ -28,6 +34,7 @@ struct Attention {
     Tensor k, v;         // [capacity, kv_cols]
     int64_t length = 0;  // rows before this call
   };
+  Cache make_cache(Memory& memory, Dtype compute, int64_t capacity) const;
 
   void forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
                Cache* cache = nullptr) const;

@@ -1,6 +1,9 @@
 #include "models/layers/mamba2.h"
 
+#include "models/layers/declare.h"
+
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace ft {
@@ -16,6 +19,46 @@ Tensor taps(const Param& conv, const Tensor& storage) {
   return storage.view({conv.rows, conv.cols});
 }
 }  // namespace
+
+void Mamba2::declare(const std::string& name, int64_t taps, const Start& start) {
+  const auto vector = [&](const char* which, int64_t size, Init init, ParamClass kind) {
+    return vector_param(name + which, size, init, {kind, "mamba"});
+  };
+  // torch's Conv1d: kaiming_uniform(sqrt 5), fan-in `taps`
+  const double bound = 1 / std::sqrt(static_cast<double>(taps));
+  const Init uniform{Init::Kind::Uniform, -bound, bound};
+  const int64_t C = xbc();
+  conv = {.rows = C, .cols = taps, .always_fp32 = true};
+  conv.pieces.push_back({.name = name + "conv1d.weight",
+                         .shape = {C, 1, taps},
+                         .rows = C,
+                         .cols = taps,
+                         .init = uniform,
+                         .kind = ParamClass::Conv,
+                         .part = "mamba",
+                         .decay = false});
+  if (start.conv_bias) conv_bias = vector("conv1d.bias", C, uniform, ParamClass::Bias);
+  dt_bias = vector("dt_bias", heads, start.dt_bias, ParamClass::DtBias);
+  a_log = vector("A_log", heads, start.a_log, ParamClass::ALog);
+  d = vector("D", heads, {Init::Kind::One}, ParamClass::D);
+  if (start.norm) norm = vector("norm.weight", inner(), {Init::Kind::One}, ParamClass::Norm);
+}
+
+Mamba2::Saved Mamba2::saved(SlotBank& bank, Dtype compute, const Extent& e) const {
+  const int64_t T = e.tokens(), chunks = e.sequences * ((e.length + chunk - 1) / chunk);
+  Saved s;
+  s.conv = bank.slot("conv", Fate::Cheap, compute, {T, xbc()});
+  s.y = bank.slot("y", Fate::Block, compute, {T, inner()});
+  s.states = bank.slot("states", Fate::Block, Dtype::F32, {chunks, inner() * state});
+  s.rstd = bank.slot("gate_rstd", Fate::Block, Dtype::F32, {T, groups});
+  return s;
+}
+
+Mamba2::Cache Mamba2::make_cache(Memory& memory, Dtype compute) const {
+  return {.history = memory.make("cache", compute, {std::max<int64_t>(conv.cols - 1, 1), xbc()}),
+          .state = memory.make("cache", Dtype::F32, {1, inner() * state}),
+          .next_state = memory.make("cache", Dtype::F32, {1, inner() * state})};
+}
 
 ops::Conv1dInputs Mamba2::conv_inputs(const Views& s, const Tensor& docs, int64_t sequences) const {
   const int64_t of_b = groups * state;

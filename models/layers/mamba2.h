@@ -5,8 +5,10 @@
 
 #include "core/context.h"
 #include "core/param.h"
+#include "models/layers/slots.h"
 
 #include <array>
+#include <string>
 
 namespace ft {
 
@@ -26,14 +28,26 @@ struct Mamba2 {
   int64_t inner() const { return heads * head_dim; }            // d_ssm
   int64_t xbc() const { return inner() + 2 * groups * state; }  // channels of the conv
 
+  struct Start {
+    bool conv_bias = true, norm = false;  // whether it has them
+    Init dt_bias, a_log;
+  };
+  // Parameters under `name` ("model.layers.3.mamba."), of `taps` of the convolution.
+  void declare(const std::string& name, int64_t taps, const Start& start);
+
+  struct Saved {
+    Slot conv;    // [T, xbc()] after conv and SiLU
+    Slot y;       // [T, inner] output of the scan
+    Slot states;  // [B * chunks, H * P * N] f32
+    Slot rstd;    // [T, G] f32
+  };
+  Saved saved(SlotBank& bank, Dtype compute, const Extent& extent) const;
+
   // Views of one micro-batch.
   struct Views {
-    Slot z, xbc, dt;  // raw projections: [T, inner], [T, xbc()], [T, H]
-    Slot conv;        // [T, xbc()] after conv and SiLU
-    Slot y;           // [T, inner] output of the scan
-    Slot states;      // [B * chunks, H * P * N] f32
-    Slot rstd;        // [T, G] f32
-    Slot out;         // [T, inner]
+    Slot z, xbc, dt;             // raw projections: [T, inner], [T, xbc()], [T, H]
+    Slot conv, y, states, rstd;  // as saved
+    Slot out;                    // [T, inner]
   };
   // What decoding carries over: the last k-1 raw rows of the conv, and the state. Both are updated.
   struct Cache {
@@ -41,6 +55,7 @@ struct Mamba2 {
     Tensor state;       // [B, H * P * N] f32
     Tensor next_state;  // same shape; swapped with state after each call
   };
+  Cache make_cache(Memory& memory, Dtype compute) const;
 
   // dt_peak [1] f32 becomes the largest dt of this call, where that is larger.
   void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,

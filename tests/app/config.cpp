@@ -4,6 +4,7 @@
 #include "app/config_check.h"
 #include "app/recipe.h"
 #include "core/file.h"
+#include "models/families/config_file.h"
 #include "tests/catch.h"
 
 #include <unistd.h>
@@ -104,9 +105,10 @@ TEST_CASE("config: the resolved configuration reads back the same, every option 
   std::set<std::string> plain;
   std::istringstream lines(config_text(defaults)), mine(text);
   for (std::string line; std::getline(lines, line);) plain.insert(line);
-  const std::set<std::string> only = {"  hidden_act: \"silu\"", "  attention_dropout: 0",
-                                      "  linear: \"bf16\"",     "  type: \"adamw\"",
-                                      "  state: \"fp32\"",      "  init_from: \"\""};
+  const std::set<std::string> only = {"  hidden_act: \"silu\"",     "  attention_dropout: 0",
+                                      "  linear: \"bf16\"",         "  type: \"adamw\"",
+                                      "  state: \"fp32\"",          "  init_from: \"\"",
+                                      "  model_type: \"falcon_h1\""};
   for (std::string line; std::getline(mine, line);)
     if (line[0] == ' ' && !only.count(line)) {
       INFO("not changed by this test: " << line);
@@ -365,7 +367,7 @@ TEST_CASE("config: Hugging Face's config.json as Python writes it", "[config]") 
     return message([&] { load_hf_config(path, nullptr); });
   };
   has(refused("{\"hidden_size\": \"64\"}"), "config.json:1:17: hidden_size must be a whole number");
-  has(refused("{\"model_type\": \"llama\"}"), "expected falcon_h1");
+  has(refused("{\"model_type\": \"mamba\"}"), "expected falcon_h1 or llama");
   has(refused("{\"rope_parameters\": {\"rope_type\": \"yarn\"}}"), "expected rope_type: default");
   has(refused("{\"sliding_window\": 128}"), "sliding_window is not supported");
   has(refused("{\"hidden_size\": 64, \"hidden_size\": 65}"), "given twice");
@@ -378,8 +380,10 @@ TEST_CASE("config: where config.json is silent, transformers' defaults hold", "[
   using nlohmann::json;
   const Folder folder;
   const std::string path = folder.path + "/config.json";
-  const json golden = json::parse(read_text("tests/app/golden/config_defaults.json"));
-  REQUIRE(golden["cases"].size() > 70);
+  const auto [file, cases] = GENERATE(
+      table<std::string, size_t>({{"config_defaults.json", 79}, {"llama_defaults.json", 35}}));
+  const json golden = json::parse(read_text("tests/app/golden/" + file));
+  REQUIRE(golden["cases"].size() == cases);
   for (const json& one : golden["cases"]) {
     json config = golden["config"], expected = golden["resolved"];
     for (const auto& key : one["without"]) config.erase(key.get<std::string>());
@@ -431,14 +435,15 @@ TEST_CASE("config: groups by name and class; the last match wins", "[config]") {
   CHECK(groups[1].weight_decay == Approx(0.6));
 
   std::vector<Param> params(3);
-  const auto piece = [](const char* name, const char* section, bool decay) {
+  const auto piece = [](const char* name, const char* section, ParamClass kind, bool decay) {
     Piece p;
-    p.name = name, p.section = section, p.rows = 2, p.decay = decay;
+    p.name = name, p.section = section, p.kind = kind, p.rows = 2, p.decay = decay;
     return p;
   };
-  params[0].pieces = {piece("a.in_proj.weight", "z", true), piece("a.in_proj.weight", "dt", true)};
-  params[1].pieces = {piece("a.conv1d.weight", "", false)};
-  params[2].pieces = {piece("a.k_proj.weight", "", true)};
+  params[0].pieces = {piece("a.in_proj.weight", "z", ParamClass::InProjZ, true),
+                      piece("a.in_proj.weight", "dt", ParamClass::InProjDt, true)};
+  params[1].pieces = {piece("a.conv1d.weight", "", ParamClass::Conv, false)};
+  params[2].pieces = {piece("a.k_proj.weight", "", ParamClass::K, true)};
   Store store([&](const std::function<void(Param&)>& f) {
     for (Param& p : params) f(p);
   });

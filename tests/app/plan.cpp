@@ -1,12 +1,12 @@
 // The plan: exact counts, the closed form of the multipliers, memory, and the schedule's table.
 #include "app/plan_text.h"
 
-#include "app/commands.h"
 #include "app/fit.h"
 #include "app/recipe.h"
 #include "app/trainer.h"
 #include "core/file.h"
-#include "models/falcon_h1/multipliers.h"
+#include "cpu/device.h"
+#include "models/decoder/multipliers.h"
 #include "tests/catch.h"
 
 #include <cmath>
@@ -176,6 +176,12 @@ TEST_CASE("plan: FLOPs are those of the model's own sizes, padding left out", "[
       shipped("quickstart", {"model.layer_pattern=" + pattern + (pattern.empty() ? "\"\"" : ""),
                              fmt::format("data.sequence_length={}", length), "model.vocab_size=259",
                              "train.micro_batch=3", "train.global_batch=3"});
+  CHECK(counted(c) == Approx(forward_flops(c)).epsilon(1e-12));
+}
+
+TEST_CASE("plan: FLOPs of a Llama are those of its own sizes", "[plan]") {
+  const Config c = shipped("smollm-135m", {"model.vocab_size=259", "data.sequence_length=200",
+                                           "model.num_hidden_layers=2", "train.micro_batch=3"});
   CHECK(counted(c) == Approx(forward_flops(c)).epsilon(1e-12));
 }
 

@@ -56,13 +56,16 @@ TEST_CASE("bench: every op of a step has its time, its floor and the ceilings th
 TEST_CASE("bench: what ran from a cache is said so, not given more than 100 % of memory's floor") {
   const json all = benched("--threads 1");
   const double copy = all["ceilings"][0]["copy_bytes"].get<double>();
+  int64_t in_cache = 0;
   for (const json& op : all["configs"][0]["ops"]) {
     INFO(op.dump());
+    in_cache += op["in_cache"].get<bool>();
     CHECK(op["in_cache"].get<bool>() ==
           (op["bytes"].get<double>() / copy > op["best_seconds"].get<double>()));
   }
   const Ran table = command("bench tests/train/tiny.yaml --tokens 64 --seconds 0.05 --threads 1");
-  CHECK(has(table.out, "in cache\n"));
+  // Sanitizers make ops slower than memory; elsewhere several of this small model are faster.
+  if (in_cache > 4) CHECK(has(table.out, "in cache\n"));
 }
 
 TEST_CASE("bench: an embedding moves the rows that it touches, not its table") {

@@ -64,6 +64,26 @@ TEST_CASE("plan: data that are elsewhere are left to the machine that trains") {
   CHECK(has(folder.err, "set.json: the set's vocabulary is 257"));
 }
 
+TEST_CASE("plan: says what a run has before it, as the run itself does") {
+  // From "run: " to the end of that block.
+  const auto block = [](const std::string& out) {
+    const size_t begin = out.find("\nrun: "), end = out.find("\n  checkpoints: ", begin);
+    return begin == std::string::npos ? "" : out.substr(begin, out.find('\n', end + 1) - begin);
+  };
+  const Ran planned = command("plan " + tiny("")),
+            dry = command("train " + tiny("") + " --dry-run");
+  INFO(planned.out << planned.err);
+  CHECK(has(block(planned.out), "run: 12 steps to come, 384 tokens each, 4,608 in all"));
+  CHECK(has(block(planned.out), "/set 0.569\n"));
+  CHECK(block(planned.out) == block(dry.out));
+  // A folder is the sets that lie in it.
+  const std::string folder = fs::path(make_set()).parent_path().string();
+  CHECK(has(command("plan " + tiny("data.train.0.path=" + folder)).out, "epochs to come: "));
+  CHECK(has(command("plan tests/train/tiny.yaml --set data.train.0.path=nowhere/x").out,
+            "not known: no set of data.train is here"));
+  CHECK_FALSE(has(command("plan " + tiny("train.tokens=0")).out, "\nrun: "));
+}
+
 TEST_CASE("plan: sizes beyond any memory are numbers, not negative ones") {
   for (const std::string sets :
        {"train.global_batch=1000000000", "model.vocab_size=1000000000",

@@ -1,5 +1,5 @@
 #include "core/check.h"
-#include "models/falcon_h1/config.h"
+#include "models/families/config_file.h"
 #include "tests/fuzz/targets.h"
 
 namespace ft::fuzz {

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the golden files: small Falcon-H1 models and what transformers computes with them.
+"""Makes the golden files: small Falcon-H1 and Llama models and what transformers computes with them.
 
   python3 tests/golden/make.py [CASE ...]
 
-Packages: torch, transformers==5.17.0, safetensors. fp32 on the CPU, plain torch path, fixed seeds.
+Packages: torch, transformers==5.17.0 (Llama: 5.24.0), safetensors. fp32 on the CPU, fp64 where a case
+says "double" (all of Llama), plain torch path, fixed seeds.
 Each case is a folder: config.json, model.safetensors (a Hugging Face model folder),
 tokens.safetensors (input_ids, sometimes document_ids) and expected.safetensors (logits, loss,
 grad.<name>). Weights are random everywhere (biases, norms, A_log, D, dt_bias too): a term that
@@ -22,7 +23,8 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "scripts"))
 import torch  # noqa: E402
 from compare_hf import default_labels, forward, relative_error, run, token_loss  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from transformers import FalconH1Config, FalconH1ForCausalLM  # noqa: E402
+from transformers import (FalconH1Config, FalconH1ForCausalLM, LlamaConfig,  # noqa: E402
+                          LlamaForCausalLM)
 
 BASE = dict(
     vocab_size=67, hidden_size=32, intermediate_size=24, num_hidden_layers=2,
@@ -55,9 +57,13 @@ BIASES = dict(attention_bias=True, mlp_bias=True, projectors_bias=True, mamba_pr
 # One layer with the chunk of the released models, a sequence longer than it and many heads.
 LONG = dict(mamba_chunk_size=256, num_hidden_layers=1, mamba_d_ssm=48, mamba_n_heads=24,
             mamba_d_head=2, vocab_size=31, hidden_size=24)
+LLAMA = dict(
+    vocab_size=37, hidden_size=24, intermediate_size=20, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, pad_token_id=None, bos_token_id=1,
+    eos_token_id=2, max_position_embeddings=256, rms_norm_eps=1e-6, rope_parameters=ROPE_1E4)
 PACKED = [[7, 1, 9, 4], [3, 13, 5]]  # lengths of the documents of each row
 
-# name: (changes to BASE, B, T, further: documents, pad, decays, double)
+# name: (changes to BASE or LLAMA, B, T, further: documents, pad, decays, double)
 CASES = {
     "plain": ({}, 2, 16, {}),
     "groups2_norm": (GROUPS2, 2, 16, {}),
@@ -87,11 +93,33 @@ CASES = {
                           {"decays": "large", "double": True, "documents": [[3, 40, 257]]}),
     "bf16_plain": (dict(num_hidden_layers=1), 2, 16, {}),
     "bf16_norm": (GROUPS2, 2, 16, {}),
+    "llama_mha": (dict(num_key_value_heads=None), 2, 16, {}),
+    "llama_gqa": ({}, 2, 13, {}),
+    "llama_mqa": (dict(num_key_value_heads=1), 2, 16, {}),
+    "llama_tied": (dict(tie_word_embeddings=True, num_hidden_layers=1), 2, 16, {}),
+    "llama_biases": (dict(attention_bias=True, mlp_bias=True), 2, 16, {}),
+    "llama_head_dim": (dict(head_dim=10, num_hidden_layers=1), 2, 16, {}),
+    "llama_odd_vocabulary": (dict(vocab_size=101, num_hidden_layers=1), 2, 16, {}),
+    "llama_rope_theta": (dict(rope_parameters={"rope_type": "default", "rope_theta": 1000042.0}),
+                         1, 61, {}),
+    "llama_padding": (dict(pad_token_id=5, num_hidden_layers=1), 2, 16, {"pad": 5}),
+    "llama_tied_padding": (dict(tie_word_embeddings=True, pad_token_id=0, num_hidden_layers=1),
+                           2, 16, {"pad": 0}),
+    "llama_packed": (dict(num_key_value_heads=1), 2, 21, {"documents": PACKED}),
 }
+for name, case in CASES.items():
+    if name.startswith("llama_"):
+        case[3]["double"] = True
 
 
-def config_of(changes):
-    return FalconH1Config(**{**BASE, **changes})
+def model_of(name, changes):
+    if name.startswith("llama_"):
+        config = LlamaConfig(**{**LLAMA, **changes})
+        config._attn_implementation = "eager"
+        return LlamaForCausalLM(config).float().eval()
+    config = FalconH1Config(**{**BASE, **changes})
+    config._attn_implementation = "eager"
+    return FalconH1ForCausalLM(config).float().eval()
 
 
 def randomise(model, generator, scale):
@@ -155,9 +183,7 @@ def in_double(model):
 
 def build(name, changes):
     generator = torch.Generator().manual_seed(sum(name.encode()) + 1000 * len(name))
-    config = config_of(changes)
-    config._attn_implementation = "eager"
-    model = FalconH1ForCausalLM(config).float().eval()
+    model = model_of(name, changes)
     # Smaller weights where bf16 computes, so that rounding is not amplified from layer to layer.
     randomise(model, generator, 0.08 if name.startswith("bf16_") else 0.2)
     if name.startswith("bf16_"):
@@ -170,7 +196,7 @@ def build(name, changes):
 def save_model(folder, model):
     os.makedirs(folder, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config["architectures"] = ["FalconH1ForCausalLM"]
+    config["architectures"] = [type(model).__name__]
     config["dtype"] = "float32"
     keep = ("pad_token_id",)  # null and absent differ: absent means 0
     for key in [k for k, v in config.items() if k.startswith("_") or v is None and k not in keep]:

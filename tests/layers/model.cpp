@@ -5,6 +5,8 @@
 #include "tests/catch.h"
 
 #include <cmath>
+#include <map>
+#include <set>
 
 using namespace ft;
 using test::tiny;
@@ -31,8 +33,10 @@ struct Run : test::ModelRun {
 // The slope of the loss along a random direction of one piece: from its gradient, and by
 // differences.
 std::pair<double, double> slopes(Run& run, const Param& p, const Piece& piece) {
-  const Tensor w = box(p.master, piece), g = box(p.grad, piece);
-  std::vector<float> start, direction;
+  Transfer& transfer = run.engine.memory().transfer();
+  const Tensor w = box(p.master, piece);
+  const auto start = transfer.download<float>(w), g = transfer.download<float>(box(p.grad, piece));
+  std::vector<float> direction, moved(start.size());
   double norm = 0;
   for (int64_t i = 0; i < piece.size(); ++i) {
     direction.push_back(static_cast<float>(
@@ -41,18 +45,14 @@ std::pair<double, double> slopes(Run& run, const Param& p, const Piece& piece) {
     norm += static_cast<double>(direction.back()) * direction.back();
   }
   double by_gradient = 0;
-  for (int64_t i = 0; i < piece.size(); ++i) {
-    const int64_t r = i / piece.cols, c = i % piece.cols;
-    direction[static_cast<size_t>(i)] /= static_cast<float>(std::sqrt(norm));
-    start.push_back(w.f32()[r * w.stride[0] + c]);
-    by_gradient +=
-        static_cast<double>(g.f32()[r * g.stride[0] + c]) * direction[static_cast<size_t>(i)];
+  for (size_t i = 0; i < direction.size(); ++i) {
+    direction[i] /= static_cast<float>(std::sqrt(norm));
+    by_gradient += static_cast<double>(g[i]) * direction[i];
   }
   const auto loss_at = [&](double step) {
-    for (int64_t i = 0; i < piece.size(); ++i)
-      w.f32()[i / piece.cols * w.stride[0] + i % piece.cols] =
-          start[static_cast<size_t>(i)] +
-          static_cast<float>(step) * direction[static_cast<size_t>(i)];
+    for (size_t i = 0; i < moved.size(); ++i)
+      moved[i] = start[i] + static_cast<float>(step) * direction[i];
+    transfer.upload(w, moved.data());
     return run.loss();
   };
   // Fourth order: the step can be long enough for fp32.
@@ -127,4 +127,36 @@ TEST_CASE("model: a plan counts what a run takes", "[model]") {
   const Tally tally = planned.count(true);
   CHECK(c.tally.flops == tally.flops);
   CHECK(c.tally.ops == tally.ops);
+}
+
+TEST_CASE("model: every piece has its class and its part of the model", "[model]") {
+  Run run(tiny("PMAF", 4), Recompute::None);
+  std::map<std::string, std::set<std::string>> names;  // what is left of them, by class and part
+  run.engine.store().for_pieces([&](Param&, Piece& piece) {
+    std::string name = piece.label();
+    if (name.starts_with("model.layers.")) name = name.substr(name.find('.', 13) + 1);
+    names[parameter_class(piece) + ", " + piece.part].insert(name);
+  });
+  using Names = std::set<std::string>;
+  CHECK(names["embedding, embedding"] == Names{"model.embed_tokens.weight"});
+  CHECK(names["head, head"] == Names{"lm_head.weight"});
+  CHECK(names["norm, norms"] ==
+        Names{"input_layernorm.weight", "pre_ff_layernorm.weight", "model.final_layernorm.weight"});
+  CHECK(names["norm, mamba"] == Names{"mamba.norm.weight"});
+  CHECK(names["conv, mamba"] == Names{"mamba.conv1d.weight"});
+  CHECK(names["out_proj, mamba"] == Names{"mamba.out_proj.weight"});
+  for (const std::string one : {"dt_bias", "A_log", "D"})
+    CHECK(names[one + ", mamba"] == Names{"mamba." + one});
+  for (const std::string one : {"z", "x", "B", "C", "dt"})
+    CHECK(names["in_proj_" + one + ", mamba"] == Names{"mamba.in_proj.weight[" + one + "]"});
+  for (const std::string one : {"q", "k", "v", "o"})
+    CHECK(names[one + ", attention"] == Names{"self_attn." + one + "_proj.weight"});
+  for (const std::string one : {"gate", "up", "down"})
+    CHECK(names[one + ", mlp"] == Names{"feed_forward." + one + "_proj.weight"});
+  CHECK(names["bias, attention"].size() == 4);
+  CHECK(names["bias, mlp"].size() == 3);
+  CHECK(names["bias, mamba"].size() == 7);  // five sections, the convolution, out_proj
+  CHECK(names.size() == parameter_classes().size() + 3);
+  CHECK_THROWS_WITH(parameter_class({.name = "model.strange.weight"}),
+                    Catch::Contains("model.strange.weight: the layer that declares it says no"));
 }

@@ -3,6 +3,8 @@
 #include "tests/layers/run.h"
 
 #include "cpu/common.h"
+#include "models/families/config_file.h"
+#include "models/families/family.h"
 #include "tests/catch.h"
 
 #include <omp.h>
@@ -56,6 +58,23 @@ ModelConfig random_model(Dice& dice) {
   return m;
 }
 
+// As much of it as a Llama has.
+ModelConfig random_llama(Dice& dice) {
+  const ModelConfig random = random_model(dice);
+  ModelConfig m = find_family("llama")->defaults;
+  m.vocab_size = random.vocab_size, m.hidden_size = random.hidden_size;
+  m.intermediate_size = random.intermediate_size;
+  m.num_hidden_layers = random.num_hidden_layers;
+  m.num_attention_heads = random.num_attention_heads;
+  m.num_key_value_heads = random.num_key_value_heads, m.head_dim = random.head_dim;
+  m.attention_bias = random.attention_bias, m.mlp_bias = random.mlp_bias;
+  m.tie_word_embeddings = random.tie_word_embeddings, m.pad_token_id = random.pad_token_id;
+  m.initializer_range = 0.2;
+  m.layer_pattern = fmt::format("A*{}", m.num_hidden_layers);
+  m.finish();
+  return m;
+}
+
 Batch random_batch(Dice& dice, const ModelConfig& model, const Extent& e) {
   const int64_t document = dice.from(1, 2 * e.length);  // about so long
   std::vector<int64_t> ids, documents, labels;
@@ -102,9 +121,9 @@ std::pair<int64_t, int64_t> workspaces(const ModelConfig& model, const Batch& la
   return taken_planned;
 }
 
-void check_shape(uint64_t seed) {
+void check_shape(uint64_t seed, ModelConfig (*random)(Dice&) = random_model) {
   Dice dice{std::mt19937_64(seed)};
-  const ModelConfig model = random_model(dice);
+  const ModelConfig model = random(dice);
   const Extent extent{dice.from(1, 4), dice.from(1, 70)};
   const Batch large = random_batch(dice, model, extent);
   const Batch small = random_batch(dice, model, {dice.from(1, extent.sequences), extent.length});
@@ -136,6 +155,11 @@ void check_shape(uint64_t seed) {
 TEST_CASE("ten random shapes: the same bits for every recompute policy and number of threads",
           "[random]") {
   for (uint64_t seed = 1; seed <= 10; ++seed) check_shape(seed);
+}
+
+TEST_CASE("five random Llamas: the same bits for every recompute policy and number of threads",
+          "[random]") {
+  for (uint64_t seed = 1; seed <= 5; ++seed) check_shape(seed, random_llama);
 }
 
 TEST_CASE(

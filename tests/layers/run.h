@@ -3,6 +3,7 @@
 
 #include "app/engine.h"
 #include "core/rng.h"
+#include "cpu/device.h"
 
 namespace ft::test {
 
@@ -53,12 +54,12 @@ struct ModelRun {
     // Values that start at 0 or 1 would hide faults in what multiplies them.
     engine.store().for_pieces([&](Param& p, Piece& piece) {
       const Tensor t = box(p.master, piece);
-      for (int64_t r = 0; r < piece.rows; ++r)
-        for (int64_t c = 0; c < piece.cols; ++c)
-          t.f32()[r * t.stride[0] + c] += static_cast<float>(
-              0.1 * random_normal(11, Purpose::Test,
-                                  name_hash(piece.label().data(), piece.label().size()),
-                                  static_cast<uint64_t>(r * piece.cols + c)));
+      std::vector<float> values = engine.memory().transfer().download<float>(t);
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] += static_cast<float>(
+            0.1 * random_normal(11, Purpose::Test,
+                                name_hash(piece.label().data(), piece.label().size()), i));
+      engine.memory().transfer().upload(t, values.data());
     });
     engine.refresh_weights();
     engine.set_inv_count(static_cast<double>(input.valid));
@@ -83,9 +84,8 @@ struct ModelRun {
   std::vector<float> gradients() {
     std::vector<float> all;
     engine.store().for_pieces([&](Param& p, Piece& piece) {
-      const Tensor g = box(p.grad, piece);
-      for (int64_t r = 0; r < piece.rows; ++r)
-        all.insert(all.end(), g.f32() + r * g.stride[0], g.f32() + r * g.stride[0] + piece.cols);
+      const auto values = engine.memory().transfer().download<float>(box(p.grad, piece));
+      all.insert(all.end(), values.begin(), values.end());
     });
     return all;
   }
@@ -95,7 +95,9 @@ struct ModelRun {
     const int64_t vocab = engine.model().config().vocab_size;
     std::vector<float> all(static_cast<size_t>(e.tokens() * vocab));
     engine.model().forward(c, 0, e);
-    engine.model().logits(c, 0, e, Tensor(all.data(), Dtype::F32, {e.tokens(), vocab}));
+    engine.model().each_logits(c, 0, e, [&](int64_t begin, int64_t, const Tensor& logits) {
+      engine.memory().transfer().download(logits.columns(0, vocab), all.data() + begin * vocab);
+    });
     return all;
   }
 };

@@ -2,6 +2,7 @@
 #include "tests/ops/case.h"
 
 #include "cpu/common.h"
+#include "cpu/device.h"
 #include "tests/reference/optimizer.h"
 
 #include <algorithm>

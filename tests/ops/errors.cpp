@@ -4,6 +4,7 @@
 
 #include "core/observe.h"
 #include "cpu/common.h"
+#include "cpu/device.h"
 
 using namespace ft;
 using namespace ft::test;
@@ -54,7 +55,8 @@ TEST_CASE("token ids outside the table are refused before they are followed", "[
 
 TEST_CASE("the first bad value is named, a NaN without its sign", "[errors]") {
   FT_ON_EACH_BACKEND;
-  Inspector inspector;
+  Transfer transfer(*bench.device);
+  Inspector inspector(transfer);
   bench.c.observer = &inspector, bench.c.where = "model.layers.3.";
   Buffer x(Dtype::F32, 2, 3), y(Dtype::F32, 2, 3);
   x.fill(1), x.set(4, -std::numeric_limits<double>::quiet_NaN());

@@ -22,8 +22,7 @@ TEST_CASE("a checkpoint saved by all ranks is read whole and in any box", "[mpi]
   std::vector<float> box(8 * 20,
                          -7.f);  // 5 x 13 in a wider storage, across pieces of several ranks
   for (int64_t row : {0, 4, 16, 32}) {
-    c.read("matrix", row, 3,
-           Tensor(box.data(), Dtype::F32, {8, 20}).row_range(1, 6).columns(2, 15));
+    read_box(c, "matrix", {row, 3, 5, 13}, box.data() + 20 + 2, 20);
     bool right = true;
     for (int64_t r = 0; r < 5; ++r)
       for (int64_t col = 0; col < 13; ++col)
@@ -32,10 +31,9 @@ TEST_CASE("a checkpoint saved by all ranks is read whole and in any box", "[mpi]
     CHECK(right);
     CHECK(std::count(box.begin(), box.end(), -7.f) == 160 - 65);
   }
-  CHECK_THROWS_WITH(c.read("matrix", kRows - 1, 0, Tensor(box.data(), Dtype::F32, {2, 1})),
+  CHECK_THROWS_WITH(read_box(c, "matrix", {kRows - 1, 0, 2, 1}, box.data()),
                     Catch::Contains("outside"));
-  CHECK_THROWS_WITH(c.read("other", 0, 0, Tensor(box.data(), Dtype::F32, {2, 1})),
-                    Catch::Contains("other"));
+  CHECK_THROWS_WITH(read_box(c, "other", {0, 0, 2, 1}, box.data()), Catch::Contains("other"));
   if (test::world().all().rank() == 0)
     for (const auto& entry : fs::directory_iterator(folder.path))
       CHECK(entry.path().filename() == "step-00000001");

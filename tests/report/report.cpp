@@ -2,7 +2,6 @@
 #include "tests/catch.h"
 
 #include "app/chart.h"
-#include "app/commands.h"
 #include "app/report.h"
 #include "app/report_parts.h"
 #include "app/run_folder.h"
@@ -267,10 +266,10 @@ TEST_CASE("several runs: one table, the settings that differ, shared plots") {
 TEST_CASE("where a report goes: beside one run, here for several, or to standard output") {
   const std::string one = example("one"), two = example("two");
   const fs::path here = fs::current_path();
-  report({.runs = {one}, .out = ""});
+  write_report({one}, "");
   const std::string page = read_text(one + "/report.html");
   fs::current_path(one);
-  report({.runs = {one, two}, .out = ""});
+  write_report({one, two}, "");
   CHECK(fs::exists("compare.html"));
   fs::current_path(here);
   CHECK(read_text(one + "/report.html") == page);
@@ -362,7 +361,7 @@ Opened open_page(const std::string& name, const std::string& html) {
 
 TEST_CASE("headless Chromium opens the page without errors or requests", "[.chromium]") {
   const std::string path = example("chromium <1>");
-  report({.runs = {path}, .out = ""});
+  write_report({path}, "");
   const std::string html = read_text(path + "/report.html");
   const Opened page = open_page("browser", html);
   CHECK(count(page.dom, "<figure>") == count(html, "<figure>"));
