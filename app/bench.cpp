@@ -11,6 +11,7 @@
 #include "core/observe.h"
 #include "core/rng.h"
 #include "cpu/device.h"
+#include "parallel/initialise.h"
 
 #include <memory>
 #include <algorithm>
@@ -87,7 +88,7 @@ class Bench {
   Bench(const Config& config, int threads)
       : device_(cpu::open_device(threads)), engine_(*device_, engine_options(config, false)) {
     const int64_t T = config.data.sequence_length;
-    engine_.store().initialise(config.run.seed);
+    initialise(engine_.store(), config.run.seed);
     engine_.refresh_weights();
     std::vector<int64_t> ids;
     for (int64_t t = 0; t < T; ++t)
@@ -99,16 +100,14 @@ class Bench {
     engine_.set_inv_count(static_cast<double>(std::max<int64_t>(batch.valid, 1)));
   }
   void step(Observer* observer) {
-    const float scalars[4] = {1e-5f, 1.0f, 1.0f, 1.0f};
-    engine_.memory().transfer().upload(engine_.store().scalars(), scalars);
+    engine_.optimizer().begin({.lr = 1e-5, .labels = extent_.tokens()});
     Ctx c = engine_.context();
     c.observer = observer;
     engine_.model().forward(c, 0, extent_);
     engine_.model().backward(c, 0, extent_);
-    engine_.store().gradient_norm(c);
-    c(ops::ClipFactor{.factor = engine_.store().clip_factor(),
-                      .sum_squares = engine_.store().grad_squares()});
-    engine_.store().step(c, {});
+    engine_.optimizer().gradient_norm(c);
+    engine_.optimizer().verdict(c, engine_.model().loss_sum(), 1);
+    engine_.optimizer().step(c, {});
     device_->synchronize({});
   }
   // Times of whole steps over about `seconds`, after one that warms up.

@@ -53,6 +53,7 @@ Engine::Engine(Device& device, const Options& o)
       store_([this](const std::function<void(Param&)>& f) { model_.visit(f); }),
       plan_(o.plan) {
   store_.bind(memory_, o.precision, o.plan.training);
+  if (o.plan.training) optimizer_.emplace(store_, memory_);
   model_.plan(memory_, o.plan);
   // A smaller micro-batch, as the last of a step may be, can ask an op for more than the largest.
   // All of them up to 63 sequences; of more, which differ little, some.
@@ -70,10 +71,11 @@ Engine::Engine(Device& device, const Options& o)
 Tally Engine::count_update() {
   Ctx c(device_, scratch_, false);
   model_.prepare(c);
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
   if (plan_.training) {
-    store_.gradient_norm(c);
-    store_.step(c, {});
+    optimizer_->gradient_norm(c);
+    optimizer_->verdict(c, model_.loss_sum(), 1);
+    optimizer_->step(c, {});
   }
   return c.tally;
 }
@@ -138,7 +140,7 @@ void Engine::load_checkpoint(const Checkpoint& checkpoint) {
 
 void Engine::refresh_weights() {
   Ctx c = context();
-  store_.refresh_compute(c);
+  store_.refresh_copies(c);
 }
 
 Extent Engine::feed(int64_t slot, const Batch& batch) {

@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "models/decoder/model.h"
 #include "parallel/comm.h"
+#include "parallel/optimizer.h"
 #include "parallel/store.h"
 
 #include <memory>
@@ -51,7 +52,9 @@ class Engine {
   // What the ops of passes of any size and of the update take for themselves.
   const WorkspaceNeed& workspaces() const { return workspaces_; }
   Model& model() { return model_; }
+  const Extent& largest() const { return plan_.largest; }  // micro-batch
   Store& store() { return store_; }
+  Optimizer& optimizer() { return *optimizer_; }  // of an engine that is planned for training
 
  private:
   Tally count_pass(const Extent& extent, bool backward);
@@ -62,6 +65,7 @@ class Engine {
   Scratch scratch_;
   Model model_;
   Store store_;
+  std::optional<Optimizer> optimizer_;
   ModelPlan plan_;
   WorkspaceNeed workspaces_;
 };

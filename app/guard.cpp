@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 namespace ft {
@@ -16,8 +17,6 @@ namespace ft {
 namespace {
 
 constexpr int64_t kMostSkips = 50;  // in a row; the run will not mend itself after that
-
-enum Verdict : int64_t { kTake, kSpike, kNotFinite };
 
 // Of all ranks' findings: the first rank's, named; all ranks learn it.
 std::string first_finding(Group& all, const std::string& mine) {
@@ -31,16 +30,19 @@ std::string first_finding(Group& all, const std::string& mine) {
 
 bool Guard::accept(Group& all, const Outcome& o, const std::function<std::string()>& inspect) {
   const bool finite = std::isfinite(o.loss) && std::isfinite(o.grad_norm);
-  const auto [spiked, bound] = finite ? spike(o.loss) : Spike{};
-  const int64_t verdict = all_max(all, !finite ? kNotFinite : spiked.empty() ? kTake : kSpike);
-  if (verdict == kTake) {
+  const Window seen = window();
+  if (finite && o.loss <= seen.bound) {
     take(o.loss);
     return true;
   }
-  if (verdict == kSpike) {
+  if (finite) {
+    const std::string spiked = fmt::format(
+        "loss {:.4f} is a spike: above {:.4f}, mean {:.4f} + {} x standard deviation {:.4f} of {} "
+        "steps",
+        o.loss, seen.bound, seen.mean, config_.spike.sigma, seen.deviation, losses_.size());
     tell_("spike", o.step,
           {.texts = {{"why", spiked}, {"action", config_.spike.action}},
-           .numbers = {{"loss", o.loss}, {"bound", bound}}});
+           .numbers = {{"loss", o.loss}, {"bound", seen.bound}}});
     if (config_.spike.action == "warn") {
       if (all.rank() == 0) log_warn("step {}: {}", o.step, spiked);
       take(o.loss);
@@ -76,20 +78,19 @@ void Guard::leave_out_unlabelled(Group& all, const Outcome& o) {
       "one token");
 }
 
-Guard::Spike Guard::spike(double loss) const {
-  const int64_t window = config_.spike.window;
+double Guard::loss_bound() const {
+  return config_.spike.action == "warn" ? std::numeric_limits<double>::infinity() : window().bound;
+}
+
+Guard::Window Guard::window() const {
   const auto known = static_cast<int64_t>(losses_.size());
-  if (window == 0 || known < std::max<int64_t>(2, window / 2)) return {};  // too few
+  if (config_.spike.window == 0 || known < std::max<int64_t>(2, config_.spike.window / 2))
+    return {.bound = std::numeric_limits<double>::infinity()};
   double mean = 0, variance = 0;
   for (double x : losses_) mean += x / static_cast<double>(known);
   for (double x : losses_) variance += (x - mean) * (x - mean) / static_cast<double>(known - 1);
-  const double bound = mean + config_.spike.sigma * std::sqrt(variance);
-  if (loss <= bound) return {};
-  const std::string why = fmt::format(
-      "loss {:.4f} is a spike: above {:.4f}, mean {:.4f} + {} x standard deviation {:.4f} of {} "
-      "steps",
-      loss, bound, mean, config_.spike.sigma, std::sqrt(variance), known);
-  return {why, bound};
+  const double deviation = std::sqrt(variance);
+  return {mean, deviation, mean + config_.spike.sigma * deviation};
 }
 
 bool Guard::leave_out(Group& all, const Outcome& o, const std::string& event,

@@ -1,5 +1,6 @@
 // Keeps bad steps away from the weights: a loss or gradient that is not finite, a spike of the
-// loss. All ranks reach the verdict together, before the optimizer step.
+// loss. The device decides before the optimizer's step (core/ops/optimizer.h); here is what it asks
+// for, and what the log and the run make of it afterwards. All ranks see the same numbers.
 #pragma once
 
 #include "app/config.h"
@@ -32,10 +33,14 @@ class Guard {
   explicit Guard(const GuardConfig& config, Tell tell = {})
       : config_(config), tell_(tell ? std::move(tell) : [](auto&&...) {}) {}
 
-  // Collective: whether the optimizer may use the step. False: it is left out, the log says why.
-  // Throws SharedError where the run is to stop: as configured, or after too many steps in a row
-  // that were left out. `inspect` runs the step again and returns this rank's first bad value, or
-  // nothing; all ranks call it or none.
+  // Above it the loss of the next step is a spike that is to change no weight; infinite where it
+  // may. The device asks the same of the step (ops::StepVerdict), on all ranks with equal numbers.
+  double loss_bound() const;
+
+  // Collective: what the step's verdict, which the device has reached already, is called: whether
+  // weights changed. False: the step is left out, the log says why. Throws SharedError where the run
+  // is to stop: as configured, or after too many steps in a row that were left out. `inspect` runs
+  // the step again and returns this rank's first bad value, or nothing; all ranks call it or none.
   bool accept(Group& all, const Outcome& outcome, const std::function<std::string()>& inspect);
   // In place of accept() for a step without a label that counts, on all ranks: it says nothing of
   // the model, so it is left out, and no loss enters the window. Throws after too many in a row.
@@ -46,11 +51,10 @@ class Guard {
   void restore(const std::string& state);
 
  private:
-  struct Spike {
-    std::string why;  // empty: it is none
-    double bound = 0;
+  struct Window {                               // of the last losses
+    double mean = 0, deviation = 0, bound = 0;  // infinite: they are too few to tell
   };
-  Spike spike(double loss) const;
+  Window window() const;
   bool leave_out(Group& all, const Outcome& outcome, const std::string& event,
                  const std::string& why);
   void take(double loss);

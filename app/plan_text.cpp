@@ -111,7 +111,7 @@ std::string plan_text(const Config& config, const Ranks& ranks) {
   const auto device = cpu::open_device(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
   Engine engine(*device, engine_options(config, true));
   with_place(config.source, [&] {
-    engine.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
+    set_groups(engine.store(), piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
   return start_text(config, engine, ranks) + "\n" + classes_text(engine.store()) +
          (config.train.tokens > 0 ? "\n" + run_text(config) : "");

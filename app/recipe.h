@@ -3,7 +3,7 @@
 
 #include "app/config.h"
 #include "parallel/recipe.h"
-#include "parallel/store.h"
+#include "parallel/optimizer.h"
 
 #include <string>
 #include <vector>

@@ -5,6 +5,7 @@
 
 #include "app/engine.h"
 #include "app/metrics.h"
+#include "app/readback.h"
 #include "data/loader.h"
 #include "parallel/class_norms.h"
 
@@ -19,9 +20,10 @@ class StepWatch {
   StepWatch(Engine& engine, std::vector<std::string> sources, int64_t norms_every);
 
   // In this order in every step, on all ranks alike:
-  void begin(Ctx& c, int64_t step);                            // step: its number, from 1
-  void micro_batch(const Batch& batch, const Extent& extent);  // after its backward
-  void gradients(Ctx& c);  // reduced over ranks, before the optimizer
+  void begin(Ctx& c, int64_t step);              // step: its number, from 1
+  void micro_batch(Ctx& c, const Batch& batch);  // after its backward
+  void gradients(Ctx& c);                        // reduced over ranks, before the optimizer
+  void read() { readback_.start(); }             // what was seen; then the device is synchronized
   // Fills the record's sources, norms, dt and peak memory. Collective over the data-parallel ranks.
   void finish(Group& data, const StepBatches& batches, StepRecord& record);
 
@@ -34,8 +36,9 @@ class StepWatch {
   int64_t norms_every_;
   ClassNorms norms_;
   bool with_norms_ = false;
-  std::vector<double> sums_;   // [2 * sources]: cross-entropies, then labels
-  std::vector<float> losses_;  // host copy of a micro-batch's
+  Tensor sums_;           // [2 * sources] f64: cross-entropies, then labels
+  Tensor source_of_row_;  // [sequences of the largest micro-batch] i32
+  Readback readback_;
 };
 
 }  // namespace ft

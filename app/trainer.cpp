@@ -5,6 +5,7 @@
 #include "app/run_start.h"
 #include "core/log.h"
 #include "core/observe.h"
+#include "parallel/initialise.h"
 #include "parallel/health.h"
 
 #include <chrono>
@@ -33,6 +34,8 @@ Trainer::Trainer(World& world, const Config& config, int threads, Guard::Tell te
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
       watch_(engine_, loader_.source_names(), config.log.norms_every),
+      verdict_(*device_, {engine_.model().loss_sum(), engine_.optimizer().sum_squares(),
+                          engine_.optimizer().scalars()}),
       guard_(config.guard, std::move(tell)),
       poison_(Poison::from_environment()),
       facts_(process_facts(*device_, world.all().size(), threads)) {
@@ -40,7 +43,7 @@ Trainer::Trainer(World& world, const Config& config, int threads, Guard::Tell te
   steps_ = steps_left(recipe_, 0);
   planned_memory_ = sum_of(memory_of_rank(config, engine_, world.all().size()));
   with_place(config.source, [&] {
-    engine_.store().set_groups(piece_groups(config.optimizer), config.optimizer.weight_decay);
+    set_groups(engine_.store(), piece_groups(config.optimizer), config.optimizer.weight_decay);
   });
 }
 
@@ -54,6 +57,7 @@ void Trainer::start(const std::optional<std::string>& path) {
     step_ = checkpoint.number("step");
     tokens_ = checkpoint.number("tokens");
     updates_ = checkpoint.number("updates");
+    engine_.optimizer().set_count(updates_);
     steps_ = step_ + steps_left(recipe_, tokens_);
     const Config then = parse_config(checkpoint.text("config"), *path);
     const std::string change = lr_change(then, config_, tokens_);
@@ -72,7 +76,7 @@ void Trainer::start(const std::optional<std::string>& path) {
   if (!config_.model.init_from.empty()) {
     engine_.load_folder(config_.model.init_from);
   } else {
-    engine_.store().initialise(config_.run.seed);
+    initialise(engine_.store(), config_.run.seed);
     engine_.refresh_weights();
   }
 }
@@ -87,16 +91,9 @@ void Trainer::run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
     } else if (action.kind == Action::Backward) {
       c.grad = action.micro == 0 ? Grad::Overwrite : Grad::Accumulate;
       engine_.model().backward(c, 0, extent);
-      watch_.micro_batch(batches[static_cast<size_t>(action.micro)], extent);
     }
     if (after) after(action);
   }
-}
-
-void Trainer::set_scalars(double lr, double weight_decay_factor) {
-  const float values[4] = {static_cast<float>(lr), static_cast<float>(updates_ + 1), 1.0f,
-                           static_cast<float>(weight_decay_factor)};
-  engine_.memory().transfer().upload(engine_.store().scalars(), values);
 }
 
 std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
@@ -113,6 +110,56 @@ std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
   return found;
 }
 
+void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
+  Group& data = *mesh_.data;
+  Optimizer& optimizer = engine_.optimizer();
+  engine_.set_inv_count(static_cast<double>(inputs.labels));
+  optimizer.begin(inputs);
+  Ctx c = engine_.context();
+  watch_.begin(c, step_ + 1);
+  poison_.apply(step_ + 1, world_.all().rank(), engine_.store());
+  run_micro_batches(c, batch.micro, [&](const Action& action) {
+    if (action.kind == Action::Backward)
+      watch_.micro_batch(c, batch.micro[static_cast<size_t>(action.micro)]);
+  });
+  engine_.store().reduce_gradients(data);
+  optimizer.gradient_norm(c);
+  watch_.gradients(c);
+  // Equal on all ranks, so that none acts on what it alone has seen.
+  if (data.size() > 1) {
+    const HostAccess access(*device_);
+    data.all_reduce(engine_.model().loss_sum(), Reduce::Sum).wait();
+    data.all_reduce(optimizer.sum_squares(), Reduce::Max).wait();
+  }
+  optimizer.verdict(c, engine_.model().loss_sum(), config_.optimizer.clip);
+  poison_.heal();
+  const auto& o = config_.optimizer;
+  optimizer.step(c, {.beta1 = o.betas[0], .beta2 = o.betas[1], .eps = o.eps});
+  watch_.read();
+  verdict_.start();
+}
+
+void Trainer::judge(const StepBatches& batch, StepRecord& r) {
+  r.loss = verdict_.values(0)[0] / static_cast<double>(std::max<int64_t>(r.labels, 1));
+  r.grad_norm = std::sqrt(verdict_.values(1)[0]);
+  const std::vector<double> scalars = verdict_.values(2);
+  r.skipped = scalars[ops::kApply] == 0;
+  const Outcome outcome{
+      .step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm};
+  if (r.labels == 0) {
+    guard_.leave_out_unlabelled(world_.all(), outcome);
+    r.loss = r.grad_norm = kUnknown;
+  } else {
+    guard_.accept(world_.all(), outcome, [&] {
+      poison_.apply(step_ + 1, world_.all().rank(), engine_.store());
+      const std::string found = first_bad_op(batch.micro);
+      poison_.heal();
+      return found;
+    });
+  }
+  updates_ = static_cast<int64_t>(scalars[ops::kCount]);
+}
+
 StepRecord Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   Group& data = *mesh_.data;
@@ -121,49 +168,19 @@ StepRecord Trainer::step() {
   together(data, [&] { batch = loader_.next(now.batch, config_.train.micro_batch); });
   int64_t valid = 0;
   for (const Batch& micro : batch.micro) valid += micro.valid;
-  valid = all_sum(data, valid);
-  engine_.set_inv_count(static_cast<double>(valid));
-  const double lr = config_.optimizer.lr * now.lr_factor;
-  set_scalars(lr, now.weight_decay_factor);
-
-  Ctx c = engine_.context();
-  watch_.begin(c, step_ + 1);
-  poison_.apply(step_ + 1, world_.all().rank(), engine_.store());
-  run_micro_batches(c, batch.micro);
-  engine_.store().reduce_gradients(data);
-  engine_.store().gradient_norm(c);
-  watch_.gradients(c);
-  c(ops::ClipFactor{.factor = engine_.store().clip_factor(),
-                    .sum_squares = engine_.store().grad_squares(),
-                    .max_norm = static_cast<float>(config_.optimizer.clip)});
   StepRecord r;
+  r.labels = all_sum(data, valid);
+  r.lr = config_.optimizer.lr * now.lr_factor;
+  launch(batch, {.lr = static_cast<float>(r.lr),
+                 .weight_decay_factor = static_cast<float>(now.weight_decay_factor),
+                 .labels = r.labels,
+                 .loss_bound = guard_.loss_bound()});
+  device_->synchronize({});
   watch_.finish(data, batch, r);
-  r.loss = all_sum(data, engine_.read(engine_.model().loss_sum())) /
-           static_cast<double>(std::max<int64_t>(valid, 1));
-  r.grad_norm = std::sqrt(engine_.read(engine_.store().grad_squares()));
-  r.labels = valid;
-  const Outcome outcome{
-      .step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm};
-  if (valid == 0) {
-    guard_.leave_out_unlabelled(world_.all(), outcome);
-    r.skipped = true, r.loss = r.grad_norm = kUnknown;
-  } else {
-    r.skipped = !guard_.accept(world_.all(), outcome, [&] { return first_bad_op(batch.micro); });
-  }
-  poison_.heal();
-  if (!r.skipped) {
-    const auto& o = config_.optimizer;
-    engine_.store().step(c, {.beta1 = o.betas[0],
-                             .beta2 = o.betas[1],
-                             .eps = o.eps,
-                             .weight_decay = o.weight_decay,
-                             .clip = o.clip});
-    ++updates_;
-  }
+  judge(batch, r);
   ++step_;
   tokens_ += batch.tokens;
-  device_->synchronize({});
-  r.step = step_, r.steps = steps_, r.tokens = tokens_, r.lr = lr;
+  r.step = step_, r.steps = steps_, r.tokens = tokens_;
   r.batch = now.batch, r.weight_decay = config_.optimizer.weight_decay * now.weight_decay_factor;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   r.tokens_per_second = static_cast<double>(batch.tokens) / r.seconds;

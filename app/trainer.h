@@ -5,6 +5,7 @@
 #include "app/engine.h"
 #include "app/guard.h"
 #include "app/metrics.h"
+#include "app/readback.h"
 #include "app/recipe.h"
 #include "app/step_watch.h"
 #include "data/loader.h"
@@ -48,7 +49,10 @@ class Trainer {
  private:
   void run_micro_batches(Ctx& c, const std::vector<Batch>& batches,
                          const std::function<void(const Action&)>& after = {});
-  void set_scalars(double lr, double weight_decay_factor);
+  // The device's part of a step: nothing of it waits for the host to look at a number.
+  void launch(const StepBatches& batch, const StepInputs& inputs);
+  // What came of it: loss, norm and verdict, in the guard's words where it is a bad one.
+  void judge(const StepBatches& batch, StepRecord& record);
   std::string first_bad_op(const std::vector<Batch>& batches);
 
   World& world_;
@@ -59,6 +63,7 @@ class Trainer {
   Loader loader_;
   Recipe recipe_;
   StepWatch watch_;
+  Readback verdict_;
   Guard guard_;
   Poison poison_;
   State facts_;
@@ -66,7 +71,7 @@ class Trainer {
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t planned_memory_ = 0;
-  int64_t updates_ = 0;  // optimizer steps taken: AdamW's bias correction counts these
+  int64_t updates_ = 0;  // optimizer steps taken, as the device counted them
 };
 
 // Entropy in nats of the labels' frequencies: what a model that knows only how often each token

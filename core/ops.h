@@ -47,7 +47,7 @@ struct List {
 using All = List<Gemm, AddBias, AddBiasGrad, Embedding, EmbeddingGrad, RmsNorm, RmsNormGrad,
                  GatedNorm, GatedNormGrad, Conv1d, Conv1dGrad, Ssd, SsdGrad, DtPeak, RopeTable,
                  Rope, Attention, AttentionGrad, SwiGlu, SwiGluGrad, CrossEntropy, Sum, AbsMax,
-                 ClipFactor, AdamW, Copy, Add, Fill>;
+                 SumByRow, SumSquares, ComputeCopies, StepVerdict, AdamW, Copy, Add, Fill>;
 
 }  // namespace ft::ops
 

@@ -14,23 +14,20 @@ namespace ft {
 
 class ClassNorms {
  public:
-  // The store must outlive this. Takes 16 bytes a class on the device.
+  // The store must outlive this. Takes 8 bytes a piece on the device.
   ClassNorms(const Store& store, Memory& memory);
 
-  // Of the gradients as they are (reduced over ranks, not clipped) and of the master weights. Reads
-  // every parameter once, in a fixed order; changes none.
+  // Of the master weights as they are. Reads every parameter once, in a fixed order; changes none.
   void compute(Ctx& c);
-  // What the last compute() found, by class; only classes that the model has.
-  std::map<std::string, double> gradients() const { return read(0); }
-  std::map<std::string, double> weights() const { return read(1); }
+  // What the last compute() found: sums of squares by piece, [pieces] f64 on the device.
+  Tensor squares() const { return squares_; }
+  // Such sums, read from the device, as norms by class; only classes that the model has.
+  std::map<std::string, double> norms(const std::vector<double>& squares) const;
 
  private:
-  std::map<std::string, double> read(int64_t row) const;
-
   const Store& store_;
-  Device& device_;
-  std::vector<std::string> classes_;
-  Tensor squares_;  // [2, classes] f64: gradients, weights
+  std::vector<std::string> classes_;  // of each piece
+  Tensor squares_;
 };
 
 }  // namespace ft

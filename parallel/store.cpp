@@ -1,15 +1,12 @@
 #include "parallel/store.h"
 
-#include "core/rng.h"
-
 #include <algorithm>
-#include <cmath>
 
 namespace ft {
 
 namespace {
 
-constexpr int64_t kAlign = 32;                 // elements between parameters in a flat buffer
+constexpr int64_t kAlign = 64;                 // elements: where a parameter begins in a buffer
 constexpr int64_t kBucket = int64_t{1} << 22;  // elements reduced at once over ranks
 int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
@@ -18,90 +15,85 @@ Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
   return p.vector() ? part : part.view({p.rows, p.cols});
 }
 
-double starting_value(const Init& init, uint64_t seed, uint64_t stream, int64_t index,
-                      int64_t row) {
-  const auto i = static_cast<uint64_t>(index);
-  const auto uniform = [&] { return random_uniform(seed, Purpose::Init, stream, i); };
-  switch (init.kind) {
-    case Init::Kind::Zero:
-      return 0;
-    case Init::Kind::One:
-      return 1;
-    case Init::Kind::Normal:
-      return init.a * random_normal(seed, Purpose::Init, stream, i);
-    case Init::Kind::Uniform:
-      return init.a + (init.b - init.a) * uniform();
-    case Init::Kind::LogRange:
-      return std::log(1.0 + static_cast<double>(row));
-    case Init::Kind::LogUniform:
-      return std::log(init.a + (init.b - init.a) * uniform());
-    case Init::Kind::DtBias: {  // inverse softplus of a log-uniform step
-      const double dt =
-          std::max(std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * uniform()),
-                   init.floor);
-      return dt + std::log(-std::expm1(-dt));
-    }
-  }
-  throw Error("unknown initialisation");
+// Of a piece of a parameter that lies at `offset`, its copy at `copy_offset`.
+ops::Segment segment_of(const Param& p, const Piece& piece, int64_t offset, int64_t copy_offset) {
+  const int64_t begin = piece.row * p.cols + piece.col;
+  const bool whole_rows = piece.cols == p.cols;
+  return {.offset = offset + begin,
+          .copy_offset = copy_offset < 0 ? -1 : copy_offset + begin,
+          .rows = whole_rows ? 1 : piece.rows,
+          .cols = whole_rows ? piece.size() : piece.cols,
+          .stride = whole_rows ? piece.size() : p.cols};
 }
 
 }  // namespace
-
-bool matches(const std::string& pattern, const std::string& text) {
-  size_t p = 0, t = 0, star = std::string::npos, mark = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
-      ++p, ++t;
-    } else if (p < pattern.size() && pattern[p] == '*') {
-      star = p++, mark = t;
-    } else if (star != std::string::npos) {
-      p = star + 1, t = ++mark;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
 
 Store::Store(const std::function<void(const std::function<void(Param&)>&)>& visit) {
   visit([&](Param& p) { params_.push_back(&p); });
 }
 
+// The last visited is the first whose gradient backward finishes.
+void Store::lay_out(bool mixed) {
+  places_.resize(params_.size());
+  for (size_t i = params_.size(); i-- > 0;) {
+    const Param& p = *params_[i];
+    const bool copied = mixed && !p.always_fp32;
+    places_[i] = {size_, copied ? copies_size_ : -1};
+    size_ += aligned(p.size());
+    if (copied) copies_size_ += aligned(p.size());
+  }
+  int64_t run = 0;
+  for (size_t i = 0; i < params_.size(); ++i)
+    for (const Piece& piece : params_[i]->pieces) {
+      ops::Segment segment = segment_of(*params_[i], piece, places_[i].offset, places_[i].copy);
+      segment.first_run = run;
+      run += segment.runs();
+      table_.push_back(segment);
+    }
+}
+
 void Store::bind(Memory& memory, Precision precision, bool training) {
-  device_ = &memory.device(), transfer_ = &memory.transfer();
-  training_ = training;
-  int64_t total = 0, low = 0;
   const bool mixed = precision.compute != Dtype::F32;
-  for (const Param* p : params_) {
-    total += aligned(p->size());
-    if (mixed && !p->always_fp32) low += aligned(p->size());
-  }
-  const Tensor master = memory.make(mixed ? "master weights" : "weights", Dtype::F32, {total});
-  const Tensor compute = mixed ? memory.make("weights", precision.compute, {low}) : master;
-  Tensor m, v;
+  lay_out(mixed);
+  Buffers& b = buffers_;
+  b.master = memory.make(mixed ? "master weights" : "weights", Dtype::F32, {size_});
+  if (mixed) b.copies = memory.make("weights", precision.compute, {copies_size_});
   if (training) {
-    grads_ = memory.make("gradients", Dtype::F32, {total});
-    m = memory.make("optimizer", Dtype::F32, {total});
-    v = memory.make("optimizer", Dtype::F32, {total});
+    b.gradients = memory.make("gradients", Dtype::F32, {size_});
+    b.exp_avg = memory.make("optimizer", Dtype::F32, {size_});
+    b.exp_avg_sq = memory.make("optimizer", Dtype::F32, {size_});
   }
-  int64_t at = 0, low_at = 0;
-  for (Param* p : params_) {
-    p->master = slice(master, at, *p);
-    p->value = p->master;
-    if (mixed && !p->always_fp32) {
-      p->value = slice(compute, low_at, *p);
-      low_at += aligned(p->size());
-    }
-    if (training) {
-      p->grad = slice(grads_, at, *p);
-      p->exp_avg = slice(m, at, *p);
-      p->exp_avg_sq = slice(v, at, *p);
-    }
-    at += aligned(p->size());
+  for (size_t i = 0; i < params_.size(); ++i) {
+    Param& p = *params_[i];
+    const auto [offset, copy] = places_[i];
+    p.master = slice(b.master, offset, p);
+    p.value = copy < 0 ? p.master : slice(b.copies, copy, p);
+    if (!training) continue;
+    p.grad = slice(b.gradients, offset, p);
+    p.exp_avg = slice(b.exp_avg, offset, p);
+    p.exp_avg_sq = slice(b.exp_avg_sq, offset, p);
   }
-  scalars_ = memory.make("inputs", Dtype::F32, {4});
-  grad_squares_ = memory.make("inputs", Dtype::F64, {1});
+  const auto bytes = static_cast<int64_t>(table_.size() * sizeof(ops::Segment));
+  device_table_ = memory.make("inputs", Dtype::U8, {bytes});
+  device_ = &memory.device(), transfer_ = &memory.transfer(), virtual_ = memory.is_virtual();
+  write_segments();
+}
+
+ops::Segments Store::segments() const {
+  ops::Segments all{.table = device_table_, .count = static_cast<int64_t>(table_.size())};
+  for (const ops::Segment& segment : table_)
+    all.runs += segment.runs(), all.elements += segment.size();
+  return all;
+}
+
+void Store::write_segments() {
+  if (!transfer_ || virtual_) return;
+  size_t i = 0;
+  for_pieces([&](Param&, Piece& piece) {
+    table_[i].lr_multiplier = piece.lr_multiplier;
+    table_[i++].weight_decay = piece.weight_decay.value_or(0);
+  });
+  transfer_->upload(device_table_, reinterpret_cast<const uint8_t*>(table_.data()));
 }
 
 void Store::for_pieces(const std::function<void(Param&, Piece&)>& f) const {
@@ -113,42 +105,6 @@ int64_t Store::parameters() const {
   int64_t n = 0;
   for_pieces([&](Param&, Piece& piece) { n += piece.size(); });
   return n;
-}
-
-void Store::set_groups(const std::vector<PieceGroup>& groups, double weight_decay) {
-  for_pieces([&](Param&, Piece& piece) {
-    piece.lr_multiplier = 1;
-    piece.weight_decay = piece.decay ? static_cast<float>(weight_decay) : 0.0f;
-  });
-  for (const PieceGroup& group : groups) {
-    int64_t hits = 0;
-    for_pieces([&](Param&, Piece& piece) {
-      const bool named = group.match.empty() || matches(group.match, piece.label()) ||
-                         matches(group.match, piece.name);
-      if (!named ||
-          (!group.parameters.empty() && !matches(group.parameters, parameter_class(piece))))
-        return;
-      ++hits;
-      if (group.lr_multiplier) piece.lr_multiplier = static_cast<float>(*group.lr_multiplier);
-      if (group.weight_decay) piece.weight_decay = static_cast<float>(*group.weight_decay);
-    });
-    FT_CHECK_CONFIG(hits > 0,
-                    "optimizer.groups: match \"{}\" with class \"{}\" finds no parameter of this "
-                    "model. Names look like model.layers.0.mamba.dt_bias or "
-                    "model.layers.0.mamba.in_proj.weight[dt], * stands for any text; classes: {}",
-                    group.match, group.parameters, fmt::join(parameter_classes(), ", "));
-  }
-}
-
-void Store::initialise(uint64_t seed) {
-  load([&](const Piece& piece, int64_t r, float* to) {
-    const uint64_t stream = name_hash(piece.name.data(), piece.name.size()) >> 8;
-    const int64_t width = piece.shape.size() > 1 ? piece.shape[piece.shape.size() - 1] : 1;
-    for (int64_t i = 0; i < piece.cols; ++i) {
-      const int64_t row = piece.tensor_row + r, col = piece.tensor_col + i;
-      to[i] = static_cast<float>(starting_value(piece.init, seed, stream, row * width + col, row));
-    }
-  });
 }
 
 void Store::load(const ReadRow& read) {
@@ -190,21 +146,20 @@ void Store::load_optimizer(const Checkpoint& checkpoint) {
   });
 }
 
-void Store::refresh_compute(Ctx& c) {
-  for (const Param* p : params_)
-    if (p->value.data != p->master.data || p->value.dtype != p->master.dtype)
-      c(ops::Copy{.y = p->value, .x = p->master});
+void Store::refresh_copies(Ctx& c) {
+  if (!buffers_.copies.dims) return;
+  c(ops::ComputeCopies{.copies = buffers_.copies, .w = buffers_.master, .segments = segments()});
 }
 
 // In buckets, one under way while the next starts: what a group needs for its parts stays small.
 void Store::reduce_gradients(Group& data) {
   if (data.size() == 1) return;
   const HostAccess access(*device_);  // MPI reads and writes them until the last request is done
-  const int64_t n = grads_.size();
+  const int64_t n = buffers_.gradients.size();
   Request before;
   for (int64_t begin = 0; begin < n; begin += kBucket) {
-    Request next =
-        data.all_reduce(grads_.row_range(begin, std::min(n, begin + kBucket)), Reduce::Sum);
+    Request next = data.all_reduce(
+        buffers_.gradients.row_range(begin, std::min(n, begin + kBucket)), Reduce::Sum);
     before.wait();
     before = std::move(next);
   }
@@ -214,39 +169,10 @@ void Store::reduce_gradients(Group& data) {
 // Of each bucket that is under way, the ranks' parts of this rank's slice.
 int64_t Store::reduction_bytes(int ranks) const {
   if (ranks == 1) return 0;
-  const int64_t n = grads_.size(), first = std::min(n, kBucket),
+  const int64_t n = buffers_.gradients.size(), first = std::min(n, kBucket),
                 second = std::min(n - first, kBucket);
   const auto parts = [&](int64_t count) { return (count + ranks - 1) / ranks * ranks; };
   return (parts(first) + parts(second)) * size_of(Dtype::F32);
-}
-
-void Store::gradient_norm(Ctx& c) {
-  c.where = "gradient norm";
-  Grad grad = Grad::Overwrite;
-  for (const Param* p : params_)
-    for (const Piece& piece : p->pieces) {
-      c(ops::Sum{.out = grad_squares_, .x = box(p->grad, piece), .squared = true, .grad = grad});
-      grad = Grad::Accumulate;
-    }
-}
-
-void Store::step(Ctx& c, const AdamSettings& a) {
-  c.where = "optimizer";
-  for (Param* p : params_)
-    for (const Piece& piece : p->pieces) {
-      const bool copy = p->value.dtype != Dtype::F32;
-      c(ops::AdamW{.w = box(p->master, piece),
-                   .m = box(p->exp_avg, piece),
-                   .v = box(p->exp_avg_sq, piece),
-                   .g = box(p->grad, piece),
-                   .scalars = scalars_,
-                   .compute = copy ? std::optional<Out>(box(p->value, piece)) : std::nullopt,
-                   .lr_multiplier = piece.lr_multiplier,
-                   .weight_decay = piece.weight_decay.value_or(0),
-                   .beta1 = static_cast<float>(a.beta1),
-                   .beta2 = static_cast<float>(a.beta2),
-                   .eps = static_cast<float>(a.eps)});
-    }
 }
 
 std::vector<CheckpointPiece> Store::checkpoint_pieces(bool with_optimizer) const {

@@ -1,5 +1,7 @@
-// Parameters, gradients and moments: their memory, their start, their reduction over ranks, the
-// optimizer step.
+// The parameters of a model: their memory, and what moves it as a whole. Master weights, gradients
+// and moments are flat buffers that are laid out alike, in the order in which backward finishes the
+// gradients, so that what is ready lies together; a Param's tensors are views of them. The device has
+// a table of all pieces (core/ops/optimizer.h), by which one op serves them all.
 #pragma once
 
 #include "core/context.h"
@@ -10,24 +12,9 @@
 #include "parallel/comm.h"
 
 #include <functional>
-#include <map>
-#include <string>
 #include <vector>
 
 namespace ft {
-
-// AdamW's settings as the optimizer uses them.
-struct AdamSettings {
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
-};
-
-// Overrides for the pieces whose label and class (core/param.h) match shell-like patterns, an
-// empty pattern being no condition; applied in order, the last match wins.
-struct PieceGroup {
-  std::string match;       // "*.mamba.dt_bias", "*.in_proj.weight[dt]"
-  std::string parameters;  // "conv", "in_proj_*"
-  std::optional<double> lr_multiplier, weight_decay;
-};
 
 class Store {
  public:
@@ -36,31 +23,29 @@ class Store {
 
   // Memory for weights, and with `training` gradients and moments.
   void bind(Memory& memory, Precision precision, bool training);
-  // Applies groups; throws ConfigError for one that matches nothing.
-  void set_groups(const std::vector<PieceGroup>& groups, double weight_decay);
 
-  // Starting values: a function of (seed, Hugging Face name, element) alone.
-  void initialise(uint64_t seed);
+  struct Buffers {
+    Tensor master;  // f32; the weights themselves where compute is fp32
+    Tensor copies;  // bf16, what ops read, of all that are not always fp32; absent where compute is
+    Tensor gradients, exp_avg, exp_avg_sq;  // f32; absent without training
+  };
+  const Buffers& buffers() const { return buffers_; }
+  Transfer& transfer() const { return *transfer_; }
+  // One entry a piece, in the order of for_pieces.
+  ops::Segments segments() const;
+  // After a change of the pieces' learning-rate multipliers and weight decays: the table has them.
+  void write_segments();
+
   // Values from elsewhere: f(piece, row, to) writes a row of the piece's box.
   using ReadRow = std::function<void(const Piece& piece, int64_t row, float* to)>;
   void load(const ReadRow& read);
   void load(const Checkpoint& checkpoint);  // weights
   void load_optimizer(const Checkpoint& checkpoint);
-  void refresh_compute(Ctx& c);  // compute copies from master weights
+  void refresh_copies(Ctx& c);  // compute copies from master weights
 
   // Gradients summed over the data-parallel ranks, in rank order.
   void reduce_gradients(Group& data);
   int64_t reduction_bytes(int ranks) const;  // that the group takes for it, and keeps
-  // Sum of squares of all gradient pieces into grad_squares(); by class for the log when
-  // `by_class`.
-  void gradient_norm(Ctx& c);
-  // One AdamW step; scalars: lr, step (1-based), clip factor, weight-decay factor.
-  void step(Ctx& c, const AdamSettings& settings);
-
-  Transfer& transfer() const { return *transfer_; }
-  Tensor scalars() const { return scalars_; }  // [4] f32
-  Tensor clip_factor() const { return scalars_.row_range(2, 3); }
-  Tensor grad_squares() const { return grad_squares_; }  // [1] f64
 
   // What a checkpoint holds; data-parallel ranks, which hold the same, share it out.
   std::vector<CheckpointPiece> checkpoint_pieces(bool with_optimizer) const;
@@ -68,15 +53,20 @@ class Store {
   int64_t parameters() const;  // elements, padding left out
 
  private:
-  std::vector<Param*> params_;
-  Tensor grads_;  // all gradients, one run of memory
-  Tensor scalars_, grad_squares_;
-  Device* device_ = nullptr;
-  Transfer* transfer_ = nullptr;
-  bool training_ = false;
-};
+  struct Place {
+    int64_t offset, copy;  // where a parameter begins in the buffers; -1: it has no copy
+  };
+  void lay_out(bool mixed);
 
-bool matches(const std::string& pattern,
-             const std::string& text);  // *, ? only; brackets are literal
+  std::vector<Param*> params_;
+  std::vector<Place> places_;  // of each parameter
+  Buffers buffers_;
+  std::vector<ops::Segment> table_;  // as the device's
+  Tensor device_table_;
+  int64_t size_ = 0, copies_size_ = 0;  // elements of the buffers, padding included
+  Device* device_ = nullptr;
+  Transfer* transfer_ = nullptr;  // null: nothing is bound yet
+  bool virtual_ = false;
+};
 
 }  // namespace ft

@@ -1,9 +1,13 @@
-// Tensors to one number.
+// Sums and peaks of tensors.
 #pragma once
 
 #include "core/ops/op.h"
 
 namespace ft::ops {
+
+// Sums of parameters and activations add up runs of so many elements of a row, then the runs in
+// order.
+inline constexpr int64_t kRun = 4096;
 
 // out (+)= sum of x, or of x^2, in fp64 with a fixed order. x fp32/bf16, up to two dims, rows may
 // be strided.
@@ -29,6 +33,29 @@ struct AbsMax {
     check_matrix("x", x, kFloat);
   }
   double flops() const { return static_cast<double>(x.size()); }
+};
+// What each row of a micro-batch adds to its group (a source of data):
+//   sums[g] += sum of the row's losses,  sums[groups + g] += number of its labels that count
+// A row's losses are added in order, then rows in order, in fp64.
+struct SumByRow {
+  InOut sums;       // [2 * groups] f64
+  In losses;        // [T] f32, 0 where the label does not count
+  In labels;        // [T] i32; negative: does not count
+  In group_of_row;  // [B] i32, 0 <= group < groups; T = B rows of equal length
+  FT_OP("sum_by_row") {
+    f("sums", sums), f("losses", losses), f("labels", labels), f("group_of_row", group_of_row);
+  }
+  void check() const {
+    const int64_t T = losses.size(), rows = group_of_row.size();
+    check_dense("losses", losses, kF32, {kAny});
+    check_dense("labels", labels, kI32, {T});
+    check_dense("group_of_row", group_of_row, kI32, {kAny});
+    FT_CHECK(rows > 0 ? T % rows == 0 : T == 0, "{} losses are not {} rows of equal length", T,
+             rows);
+    check_dense("sums", sums, kF64, {kAny});
+    FT_CHECK(sums.size() % 2 == 0, "sums has {} elements, wanted two for each group", sums.size());
+  }
+  double flops() const { return static_cast<double>(losses.size()); }
 };
 
 }  // namespace ft::ops

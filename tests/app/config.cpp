@@ -447,11 +447,12 @@ TEST_CASE("config: groups by name and class; the last match wins", "[config]") {
   Store store([&](const std::function<void(Param&)>& f) {
     for (Param& p : params) f(p);
   });
-  store.set_groups({{"", "in_proj_*", 0.5, std::nullopt},
-                    {"*[dt]", "", std::nullopt, 0.0},
-                    {"*", "conv", 3.0, 0.2},
-                    {"*.weight", "in_proj_z", 0.25, std::nullopt}},
-                   0.1);
+  set_groups(store,
+             {{"", "in_proj_*", 0.5, std::nullopt},
+              {"*[dt]", "", std::nullopt, 0.0},
+              {"*", "conv", 3.0, 0.2},
+              {"*.weight", "in_proj_z", 0.25, std::nullopt}},
+             0.1);
   CHECK(params[0].pieces[0].lr_multiplier == 0.25f);
   CHECK(params[0].pieces[0].weight_decay == 0.1f);
   CHECK(params[0].pieces[1].lr_multiplier == 0.5f);
@@ -461,11 +462,11 @@ TEST_CASE("config: groups by name and class; the last match wins", "[config]") {
   CHECK(params[2].pieces[0].lr_multiplier == 1.0f);
   CHECK(params[2].pieces[0].weight_decay == 0.1f);
   has(message([&] {
-        store.set_groups({{"", "head", 1.0, std::nullopt}}, 0.1);
+        set_groups(store, {{"", "head", 1.0, std::nullopt}}, 0.1);
       }),
       "match \"\" with class \"head\" finds no parameter");
   has(message([&] {
-        store.set_groups({{"*[z]", "conv", 1.0, std::nullopt}}, 0.1);
+        set_groups(store, {{"*[z]", "conv", 1.0, std::nullopt}}, 0.1);
       }),
       "finds no parameter");
 }

@@ -39,9 +39,10 @@ TEST_CASE("bench: every op of a step has its time, its floor and the ceilings th
           Approx(std::max(op["flops"].get<double>() / ceiling["flops"].get<double>(),
                           op["bytes"].get<double>() / ceiling["copy_bytes"].get<double>())));
   }
-  for (const char* name : {"gemm", "attention", "attention_grad", "ssd", "ssd_grad", "conv1d",
-                           "conv1d_grad", "gated_norm_grad", "rms_norm_grad", "swiglu_grad", "rope",
-                           "embedding_grad", "cross_entropy", "adamw", "clip_factor"})
+  for (const char* name :
+       {"gemm", "attention", "attention_grad", "ssd", "ssd_grad", "conv1d", "conv1d_grad",
+        "gated_norm_grad", "rms_norm_grad", "swiglu_grad", "rope", "embedding_grad",
+        "cross_entropy", "adamw", "sum_squares", "step_verdict"})
     CHECK(names.contains(name));
   // A product says its sizes: the down projection of 64 tokens, 48 -> 32.
   bool found = false;

@@ -16,9 +16,9 @@ int train_llama(const std::string& name, int ranks, const std::string& options =
 
 const std::string& llama_run() {
   static const std::string folder = [] {
-    FT_CHECK(train_llama("llama", 1) == 0, "training failed: {}",
-             read_text(workspace() + "/llama.log"));
-    return workspace() + "/llama/t";
+    FT_CHECK(train_llama("second", 1) == 0, "training failed: {}",
+             read_text(workspace() + "/second.log"));
+    return workspace() + "/second/t";
   }();
   return folder;
 }
@@ -33,7 +33,7 @@ std::string llama_folder() {
                  "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
                  "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10,
                  "attention_bias": true})");
-  const Checkpoint checkpoint(checkpoint_path("llama", 12));
+  const Checkpoint checkpoint(checkpoint_path("second", 12));
   std::vector<std::vector<float>> data;
   std::vector<NamedTensor> all;
   data.reserve(checkpoint.names().size());
@@ -51,7 +51,7 @@ std::string llama_folder() {
 
 TEST_CASE("llama: checkpoints and inspect have transformers' names", "[llama]") {
   llama_run();
-  const Checkpoint checkpoint(checkpoint_path("llama", 12));
+  const Checkpoint checkpoint(checkpoint_path("second", 12));
   for (const char* name :
        {"model.norm.weight", "lm_head.weight", "model.layers.1.mlp.gate_proj.weight",
         "model.layers.0.post_attention_layernorm.weight", "model.layers.0.self_attn.q_proj.bias",
@@ -66,13 +66,13 @@ TEST_CASE("llama: checkpoints and inspect have transformers' names", "[llama]") 
 
 TEST_CASE("llama: a resumed run is bitwise the run that never stopped; ranks agree", "[llama]") {
   llama_run();
-  REQUIRE(train_llama("llama-cut", 1) == 0);
-  for (const int step : {8, 12}) fs::remove_all(checkpoint_path("llama-cut", step));
-  REQUIRE(train_llama("llama-cut", 1, "--set train.recompute=full") == 0);
-  CHECK(has(read_text(workspace() + "/llama-cut.log"), "at step 4"));
-  CHECK(tensors("llama-cut", 12) == tensors("llama", 12));
-  REQUIRE(train_llama("llama-two", 2) == 0);
-  const auto one = tensors("llama", 12), two = tensors("llama-two", 12);
+  REQUIRE(train_llama("second-cut", 1) == 0);
+  for (const int step : {8, 12}) fs::remove_all(checkpoint_path("second-cut", step));
+  REQUIRE(train_llama("second-cut", 1, "--set train.recompute=full") == 0);
+  CHECK(has(read_text(workspace() + "/second-cut.log"), "at step 4"));
+  CHECK(tensors("second-cut", 12) == tensors("second", 12));
+  REQUIRE(train_llama("second-two", 2) == 0);
+  const auto one = tensors("second", 12), two = tensors("second-two", 12);
   for (const auto& [name, values] : one) {
     INFO(name);
     if (name.starts_with("optimizer.")) continue;
@@ -83,15 +83,15 @@ TEST_CASE("llama: a resumed run is bitwise the run that never stopped; ranks agr
 
 TEST_CASE("llama: groups choose by transformers' names", "[llama]") {
   const std::string groups = "--set 'optimizer.groups=[{match: \"*.mlp.*\", lr_multiplier: 0}]' ";
-  REQUIRE(train_llama("llama-groups", 1,
+  REQUIRE(train_llama("second-groups", 1,
                       groups + "--set train.tokens=1536 "
                                "--set optimizer.weight_decay=0") == 0);
-  REQUIRE(train_llama("llama-start", 1, "--set train.tokens=384 --set optimizer.lr=0") == 0);
-  const auto start = tensors("llama-start", 1), end = tensors("llama-groups", 4);
+  REQUIRE(train_llama("second-start", 1, "--set train.tokens=384 --set optimizer.lr=0") == 0);
+  const auto start = tensors("second-start", 1), end = tensors("second-groups", 4);
   const std::string mlp = "model.layers.0.mlp.up_proj.weight", norm = "model.norm.weight";
   CHECK(end.at(mlp) == start.at(mlp));
   CHECK(end.at(norm) != start.at(norm));
-  CHECK(train_llama("llama-none", 1,
+  CHECK(train_llama("second-none", 1,
                     "--set 'optimizer.groups=[{match: \"*.feed_forward.*\", lr_multiplier: 0}]'") ==
         2);
 }
@@ -119,8 +119,8 @@ TEST_CASE("llama: a Hugging Face folder is the run's model to every command", "[
 
   // Training starts from it: with a learning rate of 0 the weights stay.
   const std::string from = "--set model.init_from=" + folder + " --set optimizer.lr=0 ";
-  REQUIRE(train_llama("llama-from", 1, from + "--set train.tokens=384") == 0);
-  const auto got = tensors("llama-from", 1), want = tensors("llama", 12);
+  REQUIRE(train_llama("second-from", 1, from + "--set train.tokens=384") == 0);
+  const auto got = tensors("second-from", 1), want = tensors("second", 12);
   for (const auto& [name, values] : want)
     if (!name.starts_with("optimizer.")) CHECK(got.at(name) == values);
 }

@@ -1,5 +1,7 @@
 // Steps that must not reach the weights.
 #include "app/guard.h"
+#include "core/ops.h"
+#include "core/rng.h"
 #include "parallel/checkpoint.h"
 #include "tests/data/sets.h"
 #include "tests/failures/job.h"
@@ -143,6 +145,42 @@ TEST_CASE("the guard's window knows nothing of steps without labels, and many of
   }
   CHECK(message.find("step 65: 50 steps in a row were left out") != message.npos);
   CHECK(message.find("masks") != message.npos);
+}
+
+TEST_CASE("the guard finds words for just those steps that the device leaves out") {
+  const std::string action = GENERATE("warn", "skip");
+  GuardConfig config;
+  config.non_finite = "skip";
+  config.spike = {.window = 8, .sigma = 2, .action = action};
+  Guard guard(config);
+  double scalars[ops::kStepScalars] = {}, squares = 1;
+  int64_t left_out = 0;
+  for (int64_t n = 1; n < 400; ++n) {
+    const int64_t labels = 1 + n % 7;
+    double loss_sum = static_cast<double>(labels) *
+                      (5 + random_normal(3, Purpose::Test, 0, static_cast<uint64_t>(n)));
+    if (n % 50 == 0) loss_sum = std::nan("");
+    if (n % 60 == 0) squares = HUGE_VAL;
+    // The bound itself is no spike.
+    if (n % 70 == 0 && std::isfinite(guard.loss_bound()))
+      loss_sum = guard.loss_bound() * static_cast<double>(labels);
+    scalars[ops::kLabels] = static_cast<double>(labels);
+    scalars[ops::kLossBound] = guard.loss_bound();
+    cpu::run(ops::StepVerdict{.scalars = Tensor(scalars, Dtype::F64, {ops::kStepScalars}),
+                              .loss_sum = Tensor(&loss_sum, Dtype::F64, {1}),
+                              .sum_squares = Tensor(&squares, Dtype::F64, {1})},
+             Stream{});
+    const bool taken = guard.accept(ft::test::world().all(),
+                                    {.step = n,
+                                     .updates = n,
+                                     .loss = loss_sum / static_cast<double>(labels),
+                                     .grad_norm = std::sqrt(squares)},
+                                    [] { return std::string("here"); });
+    CHECK(taken == (scalars[ops::kApply] == 1));
+    left_out += !taken, squares = 1;
+  }
+  CHECK(left_out > (action == "skip" ? 20 : 5));
+  CHECK(scalars[ops::kCount] == static_cast<double>(399 - left_out));
 }
 
 TEST_CASE("failures: the window of losses survives a stop") {

@@ -4,6 +4,7 @@
 #include "app/engine.h"
 #include "core/rng.h"
 #include "cpu/device.h"
+#include "parallel/initialise.h"
 
 namespace ft::test {
 
@@ -50,7 +51,7 @@ struct ModelRun {
                                   .training = s.training}}),
         input(batch),
         z_loss(s.z_loss) {
-    engine.store().initialise(7);
+    initialise(engine.store(), 7);
     // Values that start at 0 or 1 would hide faults in what multiplies them.
     engine.store().for_pieces([&](Param& p, Piece& piece) {
       const Tensor t = box(p.master, piece);

@@ -1,6 +1,6 @@
 // Norms, gates and SwiGLU against their twins in double; gradients against finite differences
 // of the twins; strided views, odd sizes, both dtypes. Products: gemm.cpp.
-// Copies, reductions, AdamW: basic_reduce.cpp.
+// Copies, reductions: basic_reduce.cpp; the optimizer: optimizer.cpp.
 #include "tests/ops/case.h"
 
 #include "cpu/common.h"

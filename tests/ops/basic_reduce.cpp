@@ -1,9 +1,8 @@
-// Copies, reductions, AdamW and the device; row ops with one thread against more, bit by bit.
+// Copies, reductions and the device; row ops with one thread against more, bit by bit.
 #include "tests/ops/case.h"
 
 #include "cpu/common.h"
 #include "cpu/device.h"
-#include "tests/reference/optimizer.h"
 
 #include <algorithm>
 
@@ -45,7 +44,7 @@ TEST_CASE("copy, add and fill between dtypes and strides", "[elementwise]") {
   CHECK_THROWS_AS(run(ops::Add{.y = *y, .x = *x}), Error);
 }
 
-TEST_CASE("sum, abs_max and clip_factor", "[reduce]") {
+TEST_CASE("sum and abs_max", "[reduce]") {
   FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (int64_t gap : {0, 3}) {
@@ -65,57 +64,39 @@ TEST_CASE("sum, abs_max and clip_factor", "[reduce]") {
       run(ops::Sum{.out = *sum, .x = *x, .squared = true});
       CHECK(std::isnan(sum.get(0)));
     }
-  Buffer squares(Dtype::F64, 1), factor(Dtype::F32, 1);
-  const auto clip = [&](double sum, float limit) {
-    squares.fill(sum);
-    run(ops::ClipFactor{.factor = *factor, .sum_squares = *squares, .max_norm = limit});
-    return factor.get(0);
-  };
-  CHECK(clip(16, 1) == Approx(1 / (4 + 1e-6)));
-  CHECK(clip(0.25, 1) == 1);
-  CHECK(clip(1e9, 0) == 1);
 }
 
-namespace {
-
-struct AdamWState {
-  Buffer w, m, v, g, low, scalars{Dtype::F32, 4};
-  AdamWState(int64_t rows, int64_t cols, int64_t gap)
-      : w(Dtype::F32, rows, cols, gap), m(w), v(w), g(w), low(Dtype::BF16, rows, cols, gap) {
-    w.random(1), m.fill(0), v.fill(0);
-  }
-  void step(int count, float lr, float clip) {
-    scalars.assign({lr, static_cast<double>(count), clip, 0.5});
-    g.random(static_cast<uint64_t>(10 + count), 0.3);
-    run(ops::AdamW{.w = *w,
-                   .m = *m,
-                   .v = *v,
-                   .g = *g,
-                   .scalars = *scalars,
-                   .compute = *low,
-                   .lr_multiplier = 2,
-                   .weight_decay = 0.1f});
-  }
-};
-
-}  // namespace
-
-TEST_CASE("adamw equals its twin over steps", "[optimizer]") {
+TEST_CASE("sum_by_row adds to the group of each row", "[reduce]") {
   FT_ON_EACH_BACKEND;
-  for (int64_t gap : {0, 5}) {
-    AdamWState s(9, 17, gap);
-    const float lr = 1e-2f, clip = 0.75f;  // the op's floats, widened
-    reference::AdamW twin{2.0 * lr, 0.9f,         0.95f,          1e-8f,         0.5 * 0.1f,
-                          clip,     s.w.values(), Vector(9 * 17), Vector(9 * 17)};
-    for (int count = 1; count <= 20; ++count) {
-      s.step(count, lr, clip);
-      twin.step(count, s.g.values());
+  const int64_t rows = 7, length = 13, groups = 4;
+  Buffer losses(Dtype::F32, rows * length), labels(Dtype::I32, rows * length),
+      group(Dtype::I32, rows), sums(Dtype::F64, 2 * groups);
+  losses.random(1), group.assign({2, 0, 2, 3, 0, 2, 2});  // group 1 has no row
+  for (int64_t t = 0; t < rows * length; ++t) labels.set(t, t % 5 == 0 ? -100 : t % 3);
+  Vector want = sums.fill(0.5).values();
+  for (int pass = 0; pass < 2; ++pass) {
+    for (int64_t r = 0; r < rows; ++r) {
+      double loss = 0;
+      for (int64_t t = r * length; t < (r + 1) * length; ++t) loss += losses.get(t);
+      const auto g = static_cast<size_t>(group.get(r));
+      want[g] += loss;
+      for (int64_t t = r * length; t < (r + 1) * length; ++t)
+        want[groups + g] += labels.get(t) >= 0;
     }
-    check_close("w", s.w, twin.w, kTight);
-    check_close("m", s.m, twin.m, kTight);
-    check_close("v", s.v, twin.v, kTight);
-    check_close("bf16 copy", s.low, twin.w, kLoose);
+    run(ops::SumByRow{.sums = *sums, .losses = *losses, .labels = *labels, .group_of_row = *group});
   }
+  CHECK(sums.values() == want);  // in the same order
+  CHECK(sums.get(1) == 0.5);
+  run(ops::SumByRow{.sums = *sums,
+                    .losses = Tensor(nullptr, Dtype::F32, {0}),
+                    .labels = Tensor(nullptr, Dtype::I32, {0}),
+                    .group_of_row = Tensor(nullptr, Dtype::I32, {0})});
+  CHECK(sums.values() == want);
+  CHECK_THROWS_AS(run(ops::SumByRow{.sums = *sums,
+                                    .losses = losses.tensor().row_range(0, 12),
+                                    .labels = *labels,
+                                    .group_of_row = *group}),
+                  Error);
 }
 
 namespace {
@@ -172,28 +153,16 @@ Case elementwise_case(Dtype dtype) {
           [] { return std::vector<Want>{}; }};
 }
 
-Case adamw_case() {
-  return {"adamw",
-          [] {
-            AdamWState s(61, 333, 2);
-            for (int count = 1; count <= 3; ++count) s.step(count, 1e-2f, 0.5f);
-            return std::vector<Output>{{"w", s.w}, {"m", s.m}, {"v", s.v}, {"low", s.low}};
-          },
-          [] { return std::vector<Want>{}; }};
-}
-
 }  // namespace
 
-TEST_CASE("row ops, reductions and adamw do not depend on the number of threads", "[threads]") {
+TEST_CASE("row ops and reductions do not depend on the number of threads", "[threads]") {
   FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth) check_threads(rows_case(dtype)), check_threads(elementwise_case(dtype));
-  check_threads(adamw_case());
 }
 
-TEST_CASE("row ops, reductions and adamw: backends agree", "[backends]") {
+TEST_CASE("row ops and reductions: backends agree", "[backends]") {
   for (Dtype dtype : kBoth)
     check_backends(rows_case(dtype)), check_backends(elementwise_case(dtype));
-  check_backends(adamw_case());
 }
 
 TEST_CASE("the device gives zeroed aligned memory and counts it; workspaces only grow",

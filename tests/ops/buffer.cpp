@@ -3,6 +3,8 @@
 #include "tests/catch.h"
 
 #include "core/rng.h"
+#include "cpu/device.h"
+#include "tests/protected_device.h"
 
 #include <omp.h>
 
@@ -31,7 +33,11 @@ E get_as(const std::byte* from) {
 
 const std::vector<Backend>& backends() {
   static const std::vector<Backend> all{
-      {"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }}};
+      {"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }},
+      {"the protected device", []() -> std::unique_ptr<Device> {
+         cpu::use_threads(omp_get_max_threads());
+         return std::make_unique<ProtectedDevice>();
+       }}};
   return all;
 }
 
@@ -65,6 +71,9 @@ Buffer::Buffer(const std::vector<int32_t>& values)
     : Buffer(Dtype::I32, static_cast<int64_t>(values.size())) {
   for (int64_t i = 0; i < cols_; ++i) write(i, values[static_cast<size_t>(i)]);
 }
+Buffer::Buffer(const void* bytes, size_t count) : Buffer(Dtype::U8, static_cast<int64_t>(count)) {
+  if (count > 0) std::memcpy(bytes_.data(), bytes, count);
+}
 Buffer::Buffer(const Buffer& other)
     : rows_(other.rows_),
       cols_(other.cols_),
@@ -84,7 +93,7 @@ Tensor Buffer::tensor() const {
 }
 
 void Buffer::upload() const {
-  if (!memory_) return;
+  if (!memory_ || bytes_.empty()) return;
   Bench& bench = memory_->bench;
   bench.device->copy(memory_->data, bytes_.data(), bytes_.size(), Stream{});
   bench.device->synchronize(Stream{});
@@ -92,7 +101,7 @@ void Buffer::upload() const {
 }
 
 const std::vector<std::byte>& Buffer::host() const {
-  if (memory_ && read_at_ != memory_->bench.runs()) {
+  if (memory_ && !bytes_.empty() && read_at_ != memory_->bench.runs()) {
     Bench& bench = memory_->bench;
     bench.device->copy(bytes_.data(), memory_->data, bytes_.size(), Stream{});
     bench.device->synchronize(Stream{});

@@ -69,7 +69,8 @@ class Buffer {
   Buffer(Dtype dtype, int64_t rows, int64_t cols, int64_t gap = 0);
   Buffer(Dtype dtype, int64_t cols);
   explicit Buffer(const std::vector<int32_t>& values);
-  Buffer(const Buffer& other);  // the values, in memory of its own
+  Buffer(const void* bytes, size_t count);  // u8
+  Buffer(const Buffer& other);              // the values, in memory of its own
   Buffer(Buffer&&) = default;
   Buffer& operator=(Buffer&&) = default;
 

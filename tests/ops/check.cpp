@@ -214,18 +214,42 @@ Row<ops::AbsMax> row() {
   return {{.out = f32({1}), .x = act({6, 8})}, {}, {{"x", 0}, {"x", 1}}};
 }
 template <>
-Row<ops::ClipFactor> row() {
-  return {{.factor = f32({1}), .sum_squares = f64({1})}};
+Row<ops::SumByRow> row() {
+  return {
+      {.sums = InOut(f64({4})), .losses = f32({6}), .labels = i32({6}), .group_of_row = i32({3})},
+      {"sums", "losses", "group_of_row"}};
+}
+ops::Segments segments() {
+  const auto bytes = static_cast<int64_t>(2 * sizeof(ops::Segment));
+  return {.table = Tensor(nullptr, Dtype::U8, {bytes}), .count = 2, .runs = 2, .elements = 40};
+}
+template <>
+Row<ops::SumSquares> row() {
+  return {{.squares = f64({2}), .x = f32({48}), .segments = segments(), .total = f64({1})},
+          {},
+          {{"x", 0}}};
+}
+template <>
+Row<ops::ComputeCopies> row() {
+  return {
+      {.copies = act({48}), .w = f32({48}), .segments = segments()}, {}, {{"copies", 0}, {"w", 0}}};
+}
+template <>
+Row<ops::StepVerdict> row() {
+  return {
+      {.scalars = InOut(f64({ops::kStepScalars})), .loss_sum = f64({1}), .sum_squares = f64({1})}};
 }
 template <>
 Row<ops::AdamW> row() {
-  return {{.w = InOut(f32({6, 8})),
-           .m = InOut(f32({6, 8})),
-           .v = InOut(f32({6, 8})),
-           .g = f32({6, 8}),
-           .scalars = f32({4}),
-           .compute = act({6, 8})},
-          {"w"}};
+  return {{.w = InOut(f32({48})),
+           .m = InOut(f32({48})),
+           .v = InOut(f32({48})),
+           .g = f32({48}),
+           .scalars = f64({ops::kStepScalars}),
+           .segments = segments(),
+           .copies = act({48})},
+          {"w"},
+          {{"copies", 0}}};
 }
 template <>
 Row<ops::Copy> row() {

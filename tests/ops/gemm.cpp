@@ -113,7 +113,7 @@ Added added_at(int form, int residual, int y) {
 }  // namespace
 
 TEST_CASE("gemm equals its twin across tile edges", "[gemm]") {
-  FT_ON_EACH_BACKEND;
+  const Bench bench(backends().front());  // long: others in "backends agree"
   for (Dtype in : kBoth)
     for (int form = 0; form < 4; ++form)
       check_gemm({259, 300, 65, (form & 1) != 0, (form & 2) != 0, added_at(form, 1, 2), 0.5f, in,
@@ -121,7 +121,7 @@ TEST_CASE("gemm equals its twin across tile edges", "[gemm]") {
 }
 
 TEST_CASE("gemm equals its twin where sums are stored between depths", "[gemm]") {
-  FT_ON_EACH_BACKEND;
+  const Bench bench(backends().front());  // long: others in "backends agree"
   for (Dtype in : kBoth)
     for (Dtype out : kBoth)
       for (int form = 0; form < 4; ++form) {
@@ -149,7 +149,7 @@ TEST_CASE("gemm may add its own output and refuses what does not fit", "[gemm]")
 }
 
 TEST_CASE("gemm does not depend on the number of threads", "[gemm][threads]") {
-  FT_ON_EACH_BACKEND;
+  const Bench bench(backends().front());  // long: others in "backends agree"
   for (Dtype in : kBoth)
     for (auto [M, N, K] :
          {std::array<int64_t, 3>{513, 700, 129}, {1, 1025, 768}, {300, 24, 512}, {256, 512, 2048}})

@@ -1,7 +1,8 @@
-// AdamW of core/ops.h in double, as torch.optim.AdamW orders it (Loshchilov and Hutter 2019,
-// algorithm 2).
+// The optimizer's ops of core/ops/optimizer.h in double: AdamW as torch.optim.AdamW orders it
+// (Loshchilov and Hutter 2019, algorithm 2), the verdict on a step.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -23,5 +24,17 @@ struct AdamW {
     }
   }
 };
+
+struct Verdict {
+  bool apply;
+  double clip;
+};
+inline Verdict verdict(double loss_sum, double labels, double bound, double squares,
+                       double max_norm) {
+  const double norm = std::sqrt(squares);
+  const bool finite = std::isfinite(loss_sum) && std::isfinite(norm);
+  return {finite && labels > 0 && loss_sum / labels <= bound,
+          max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0};
+}
 
 }  // namespace ft::reference
