@@ -22,6 +22,7 @@ struct AllReduce {
   Group& group;
   Reduce reduce = Reduce::Sum;
   FT_OP("all_reduce") { f("data", data); }
+  void check() const { check_dense("data", data, kF32 | kF64, {kAny}); }
   double flops() const { return 0; }
   double link_bytes() const;  // that a rank sends
   void run(Stream stream) const;
