@@ -9,10 +9,9 @@ std::string layer_label(std::string where) {
 
 void rethrow_of(const std::string& where, const char* op, const Error& error) {
   if (dynamic_cast<const SharedError*>(&error)) throw;  // the words of all ranks
-  std::string what = error.what(), named = layer_label(where);
+  std::string named = layer_label(where);
   if (!named.empty()) named += ": ";
-  if (what.rfind(op, 0) != 0) named += fmt::format("{}: ", op);
-  throw Error(named + what, error.exit_code());
+  throw Error(fmt::format("{}{}: {}", named, op, error.what()), error.exit_code());
 }
 
 }  // namespace ft

@@ -1,6 +1,7 @@
 // The gateway. Ops are not called, they are handed to the context, and only here is decided what
 // becomes of an op: run it, skip it (replay, outputs kept), count it (plan), and show it to an
-// observer (time, NaN hunt, trace).
+// observer (time, NaN hunt, trace). Before an op is run or counted its check() sees to dtypes and
+// shapes, so kernels take them for granted; what an op throws names the layer and the op.
 #pragma once
 
 #include "core/memory.h"
@@ -62,12 +63,15 @@ class Ctx {
 
   template <class Op>
   void operator()(const Op& op) {
+    static_assert(ops::All::has<Op> || requires { op.link_bytes(); },  // parallel/collectives.h
+                  "the op is missing in ops::All (core/ops.h)");
     if (replay && outputs_kept(op)) return;
-    ++tally.ops;
-    tally.flops += op.flops();
-    tally.bytes += bytes_of(op);
-    if constexpr (requires { op.link_bytes(); }) tally.link_bytes += op.link_bytes();
     try {
+      op.check();
+      ++tally.ops;
+      tally.flops += op.flops();
+      tally.bytes += bytes_of(op);
+      if constexpr (requires { op.link_bytes(); }) tally.link_bytes += op.link_bytes();
       execute_ ? execute(op) : count(op);
     } catch (const Error& error) {
       rethrow_of(where, Op::kName, error);

@@ -29,6 +29,28 @@
 #include "core/ops/ssd.h"
 #include "core/workspace.h"
 
+#include <type_traits>
+
+namespace ft::ops {
+
+// All ops: the gateway takes no other, and the tests want each of them.
+template <class... Op>
+struct List {
+  template <class T>
+  static constexpr bool has = (std::is_same_v<T, Op> || ...);
+  // f(std::type_identity<Op>) for each.
+  template <class F>
+  static void each(F&& f) {
+    (f(std::type_identity<Op>{}), ...);
+  }
+};
+using All = List<Gemm, AddBias, AddBiasGrad, Embedding, EmbeddingGrad, RmsNorm, RmsNormGrad,
+                 GatedNorm, GatedNormGrad, Conv1d, Conv1dGrad, Ssd, SsdGrad, DtPeak, RopeTable,
+                 Rope, Attention, AttentionGrad, SwiGlu, SwiGluGrad, CrossEntropy, Sum, AbsMax,
+                 SumByRow, SumSquares, ComputeCopies, StepVerdict, AdamW, Copy, Add, Fill>;
+
+}  // namespace ft::ops
+
 namespace ft {
 namespace cpu {
 template <class Op>

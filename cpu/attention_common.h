@@ -18,19 +18,10 @@ struct AttentionSizes {
   int64_t wide, stride;  // of a row of a tile: padded, and with gaps
   int64_t query_tiles, key_tiles;
 
-  template <class Op>
-  explicit AttentionSizes(const Op& op) : B(op.sequences), heads(op.heads), kv_heads(op.kv_heads) {
-    FT_CHECK(B > 0 && heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
-             "attention: {} heads cannot share {} key heads in {} sequences", heads, kv_heads, B);
-    dim = op.q.cols() / heads, queries = op.q.rows() / B, keys = op.k.rows() / B,
+  explicit AttentionSizes(const ops::AttentionInputs& in)
+      : B(in.sequences), heads(in.heads), kv_heads(in.kv_heads) {
+    dim = in.q.cols() / heads, queries = in.q.rows() / B, keys = in.k.rows() / B,
     offset = keys - queries;
-    FT_CHECK(dim * heads == op.q.cols() && dim * kv_heads == op.k.cols() &&
-                 op.v.cols() == op.k.cols() && queries * B == op.q.rows() &&
-                 keys * B == op.k.rows() && op.v.rows() == op.k.rows() && offset >= 0,
-             "attention: q [{}, {}], k [{}, {}], v [{}, {}] do not fit {} heads, {} key heads, {} "
-             "sequences",
-             op.q.rows(), op.q.cols(), op.k.rows(), op.k.cols(), op.v.rows(), op.v.cols(), heads,
-             kv_heads, B);
     wide = padded(dim), stride = tile_stride(dim);
     query_tiles = blocks_of(queries, kTileRows), key_tiles = blocks_of(keys, kTileRows);
   }

@@ -23,8 +23,9 @@ struct Keys {
     parallel_for(tiles, [&](int64_t t) {
       const int64_t tile = t % s.key_tiles, kv = t / s.key_tiles % s.kv_heads,
                     b = t / s.key_tiles / s.kv_heads;
-      load_keys(s, op.k, b, kv, tile, k + t * s.tile(), kt + t * s.transposed_tile());
-      load_keys(s, op.v, b, kv, tile, workspace_f32(kTile, s.tile()), vt + t * s.transposed_tile());
+      load_keys(s, op.in.k, b, kv, tile, k + t * s.tile(), kt + t * s.transposed_tile());
+      load_keys(s, op.in.v, b, kv, tile, workspace_f32(kTile, s.tile()),
+                vt + t * s.transposed_tile());
     });
   }
 };
@@ -41,21 +42,21 @@ struct Head {
     const int64_t rows = s.query_tiles * s.tile(), scores = kTileRows * kTileStride;
     q = workspace_f32(kTile, floats(s));
     g = q + rows, dq = g + rows, p = dq + rows, ds = p + scores, delta = ds + scores;
-    lse = op.lse.f32() + h * op.q.rows() + b * s.queries;
+    lse = op.lse.f32() + h * op.in.q.rows() + b * s.queries;
     for (int64_t tile = 0; tile < s.query_tiles; ++tile) {
       const int64_t q0 = tile * kTileRows, n = std::min(kTileRows, s.queries - q0),
                     token = b * s.queries + q0;
       float *o = dq + tile * s.tile(), *dout = g + tile * s.tile();
       load_tile(s, op.o, h, token, n, 1.0f, o);
-      load_tile(s, op.doo, h, token, n, 1.0f, dout);
+      load_tile(s, op.d_o, h, token, n, 1.0f, dout);
       for (int64_t i = 0; i < n; ++i) {
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t d = 0; d < s.wide; ++d) sum += dout[i * s.stride + d] * o[i * s.stride + d];
         delta[q0 + i] = sum;
       }
-      for (int64_t i = 0; i < n * s.stride; ++i) dout[i] *= op.out_scale;
-      load_tile(s, op.q, h, token, n, op.softmax_scale, q + tile * s.tile());
+      for (int64_t i = 0; i < n * s.stride; ++i) dout[i] *= op.in.out_scale;
+      load_tile(s, op.in.q, h, token, n, op.in.softmax_scale, q + tile * s.tile());
     }
     std::fill_n(dq, rows, 0.0f);
   }
@@ -81,7 +82,7 @@ struct Head {
 void backward(const ops::AttentionGrad& op, const AttentionSizes& s, const Keys& keys, int64_t b,
               int64_t h, float* dk, float* dv) {
   Head t(op, s, b, h);
-  const int32_t* docs = op.docs.i32();
+  const int32_t* docs = op.in.docs.i32();
   std::fill_n(dk, s.key_tiles * s.tile(), 0.0f);
   std::fill_n(dv, s.key_tiles * s.tile(), 0.0f);
   for (int64_t tile = 0; tile < s.key_tiles; ++tile) {
@@ -105,7 +106,7 @@ void backward(const ops::AttentionGrad& op, const AttentionSizes& s, const Keys&
   const Tensor out = op.dq.columns(h * s.dim, (h + 1) * s.dim);
   for (int64_t i = 0; i < s.queries; ++i) {
     float* x = t.dq + i * s.stride;
-    for (int64_t d = 0; d < s.dim; ++d) x[d] *= op.softmax_scale;
+    for (int64_t d = 0; d < s.dim; ++d) x[d] *= op.in.softmax_scale;
     store(out, b * s.queries + i, s.dim, x);
   }
 }
@@ -121,7 +122,7 @@ void add_heads(const AttentionSizes& s, float* parts, int64_t part, const Tensor
 
 template <>
 void need(const ops::AttentionGrad& op, WorkspaceNeed& n) {
-  const AttentionSizes s(op);
+  const AttentionSizes s(op.in);
   main_f32(n, kWideA, Keys::floats(s));
   main_f32(n, kWideB, 2 * s.B * s.heads * s.key_tiles * s.tile());
   each_f32(n, {kTile}, std::max(s.tile(), Head::floats(s)));
@@ -129,7 +130,7 @@ void need(const ops::AttentionGrad& op, WorkspaceNeed& n) {
 
 template <>
 void run(const ops::AttentionGrad& op, Stream) {
-  const AttentionSizes s(op);
+  const AttentionSizes s(op.in);
   const Keys keys(op, s);
   const int64_t part = s.key_tiles * s.tile(), per = s.heads / s.kv_heads;
   float* dk = workspace_f32(kWideB, 2 * s.B * s.heads * part);  // [B, heads, keys]

@@ -49,23 +49,18 @@ int section_of(const std::array<int64_t, 3>& sections, int64_t c) {
   return c < sections[0] ? 0 : c < sections[0] + sections[1] ? 1 : 2;
 }
 
-template <class Op>
-Plan prepare(const Op& op) {
-  const int64_t C = op.x.cols(), k = op.w.cols(), T = op.x.rows();
-  FT_CHECK(
-      op.sections[0] + op.sections[1] + op.sections[2] == C && T % op.sequences == 0,
-      "conv1d: sections {} + {} + {} of {} channels, {} tokens of {} sequences do not go together",
-      op.sections[0], op.sections[1], op.sections[2], C, T, op.sequences);
+Plan prepare(const ops::Conv1dInputs& in) {
+  const int64_t C = in.x.cols(), k = in.w.cols(), T = in.x.rows();
   float* taps = workspace_f32(kWideA, (k + 1) * C);
   for (int64_t c = 0; c < C; ++c) {
-    const float scale = op.scales[section_of(op.sections, c)];
+    const float scale = in.scales[section_of(in.sections, c)];
     for (int64_t lag = 0; lag < k; ++lag)
-      taps[lag * C + c] = op.w.f32()[c * k + k - 1 - lag] * scale;
-    taps[k * C + c] = op.bias ? op.bias->f32()[c] : 0.0f;
+      taps[lag * C + c] = in.w.f32()[c * k + k - 1 - lag] * scale;
+    taps[k * C + c] = in.bias ? in.bias->f32()[c] : 0.0f;
   }
-  const int64_t L = T / op.sequences;
-  return {op.sequences,  L,    C,         k, blocks_of(L, kReduceBlock), taps, taps + k * C,
-          op.docs.i32(), op.x, op.history};
+  const int64_t L = T / in.sequences;
+  return {in.sequences,  L,    C,         k, blocks_of(L, kReduceBlock), taps, taps + k * C,
+          in.docs.i32(), in.x, in.history};
 }
 
 // to[c] = start[c] + sum over lags of taps[lag][c] * rows[lag][c]
@@ -153,10 +148,9 @@ void gradient_strip(const ops::Conv1dGrad& op, const Plan& s, const Block& b, in
 }
 
 // Taps, and each thread's tile: forward and backward alike.
-template <class Op>
-void need_of_tiles(const Op& op, WorkspaceNeed& n) {
-  const int64_t k = op.w.cols();
-  main_f32(n, kWideA, (k + 1) * op.x.cols());
+void need_of_tiles(const ops::Conv1dInputs& in, WorkspaceNeed& n) {
+  const int64_t k = in.w.cols();
+  main_f32(n, kWideA, (k + 1) * in.x.cols());
   each_f32(n, {kTile}, Scratch::floats(k));
   n.each(kRowA, Scratch::pointers(k));
 }
@@ -165,12 +159,12 @@ void need_of_tiles(const Op& op, WorkspaceNeed& n) {
 
 template <>
 void need(const ops::Conv1d& op, WorkspaceNeed& n) {
-  need_of_tiles(op, n);
+  need_of_tiles(op.in, n);
 }
 
 template <>
 void run(const ops::Conv1d& op, Stream) {
-  const Plan s = prepare(op);
+  const Plan s = prepare(op.in);
   parallel_for(s.blocks(), [&](int64_t index) {
     Scratch tile(s.k);
     const Block b = s.block(index);
@@ -191,15 +185,16 @@ void run(const ops::Conv1d& op, Stream) {
 
 template <>
 void need(const ops::Conv1dGrad& op, WorkspaceNeed& n) {
-  need_of_tiles(op, n);
-  const int64_t sums = (op.w.cols() + 1) * op.x.cols(), L = op.x.rows() / op.sequences;
-  main_f32(n, kPartials, op.sequences * blocks_of(L, kReduceBlock) * sums);
+  need_of_tiles(op.in, n);
+  const ops::Conv1dInputs& in = op.in;
+  const int64_t sums = (in.w.cols() + 1) * in.x.cols(), L = in.x.rows() / in.sequences;
+  main_f32(n, kPartials, in.sequences * blocks_of(L, kReduceBlock) * sums);
   main_f32(n, kWideC, sums);
 }
 
 template <>
 void run(const ops::Conv1dGrad& op, Stream) {
-  const Plan s = prepare(op);
+  const Plan s = prepare(op.in);
   const int64_t C = s.C, k = s.k;
   // dtaps [k][C] and dbias [C] of each block
   float* partial = workspace_f32(kPartials, s.blocks() * (k + 1) * C);
@@ -213,7 +208,7 @@ void run(const ops::Conv1dGrad& op, Stream) {
   fold(partial, s.blocks(), (k + 1) * C, Grad::Overwrite, 1, sums);
   const bool add = op.grad == Grad::Accumulate;
   for (int64_t c = 0; c < C; ++c) {
-    const float scale = op.scales[section_of(op.sections, c)];
+    const float scale = op.in.scales[section_of(op.in.sections, c)];
     for (int64_t lag = 0; lag < k; ++lag) {
       float& to = op.dw.f32()[c * k + k - 1 - lag];
       to = (add ? to : 0) + scale * sums[lag * C + c];

@@ -16,7 +16,7 @@ void rows_peak(const ops::DtPeak& op, int64_t begin, int64_t end, float* peaks) 
   for (int64_t t = begin; t < end; ++t) {
     const E* raw = row<E>(op.dt, t);
     for (int64_t h = 0; h < heads; ++h) {
-      const float value = op.dt_scale * to_float(raw[h]);
+      const float value = op.limits.scale * to_float(raw[h]);
       peaks[h] = value > peaks[h] || std::isnan(value) ? value : peaks[h];
     }
   }
@@ -30,7 +30,6 @@ void need(const ops::DtPeak&, WorkspaceNeed&) {}
 template <>
 void run(const ops::DtPeak& op, Stream) {
   const int64_t tokens = op.dt.rows(), heads = op.dt_bias.size();
-  FT_CHECK(op.dt.cols() == heads, "dt_peak: {} columns of dt for {} heads", op.dt.cols(), heads);
   const int64_t blocks = blocks_of(tokens, kReduceBlock);
   std::vector<float> peaks(static_cast<size_t>(blocks * heads),
                            -std::numeric_limits<float>::infinity());
@@ -43,7 +42,8 @@ void run(const ops::DtPeak& op, Stream) {
   for (int64_t i = 0; i < blocks * heads; ++i) {
     const float argument = peaks[static_cast<size_t>(i)] + op.dt_bias.f32()[i % heads];
     const float soft = softplus(argument);
-    const float dt = std::isnan(soft) ? soft : std::min(std::max(soft, op.dt_min), op.dt_max);
+    const float dt =
+        std::isnan(soft) ? soft : std::min(std::max(soft, op.limits.min), op.limits.max);
     if (dt > peak || std::isnan(dt)) peak = dt;
   }
 }

@@ -8,12 +8,11 @@ namespace {
 constexpr int64_t kColumns = 64;
 
 // Before anything is read or written behind the table.
-const int32_t* checked_ids(const char* op, const Tensor& ids, int64_t tokens, int64_t rows) {
-  FT_CHECK(ids.size() >= tokens, "{}: {} ids for {} tokens", op, ids.size(), tokens);
+const int32_t* checked_ids(const Tensor& ids, int64_t rows) {
   const int32_t* id = ids.i32();
-  for (int64_t t = 0; t < tokens; ++t)
-    FT_CHECK(id[t] >= 0 && id[t] < rows, "{}: id {} of token {} is outside the table of {} rows",
-             op, id[t], t, rows);
+  for (int64_t t = 0; t < ids.size(); ++t)
+    FT_CHECK(id[t] >= 0 && id[t] < rows, "id {} of token {} is outside the table of {} rows", id[t],
+             t, rows);
   return id;
 }
 }  // namespace
@@ -26,7 +25,7 @@ void need(const ops::Embedding& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Embedding& op, Stream) {
   const int64_t T = op.y.rows(), C = op.y.cols();
-  const int32_t* ids = checked_ids("embedding", op.ids, T, op.weight.rows());
+  const int32_t* ids = checked_ids(op.ids, op.weight.rows());
   parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
     load(op.weight, ids[t], C, x);
@@ -43,7 +42,7 @@ void need(const ops::EmbeddingGrad&, WorkspaceNeed& n) {
 template <>
 void run(const ops::EmbeddingGrad& op, Stream) {
   const int64_t T = op.dy.rows(), C = op.dy.cols(), V = op.dweight.rows();
-  const int32_t* ids = checked_ids("embedding_grad", op.ids, T, V);
+  const int32_t* ids = checked_ids(op.ids, V);
   parallel_for(blocks_of(C, kColumns), [&](int64_t task) {
     const int64_t begin = task * kColumns, n = std::min(kColumns, C - begin);
     float* x = workspace_f32(kRowA, kColumns);

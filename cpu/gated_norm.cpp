@@ -75,43 +75,43 @@ FT_VECTOR void slope_row(float* a, const float* dgate, int64_t n, float scale) {
 
 template <>
 void need(const ops::GatedNorm& op, WorkspaceNeed& n) {
-  each_f32(n, {kRowA, kRowB}, op.x.cols());
+  each_f32(n, {kRowA, kRowB}, op.in.x.cols());
 }
 
 template <>
 void run(const ops::GatedNorm& op, Stream) {
-  const int64_t T = op.x.rows(), C = op.x.cols(), n = C / op.groups;
-  const float* w = op.w ? op.w->f32() : nullptr;
-  float* rstd = op.w ? op.rstd->f32() : nullptr;
+  const int64_t T = op.in.x.rows(), C = op.in.x.cols(), n = C / op.in.groups;
+  const float* w = op.in.w ? op.in.w->f32() : nullptr;
+  float* rstd = op.in.w ? op.rstd->f32() : nullptr;
   parallel_for(T, [&](int64_t t) {
     float *x = workspace_f32(kRowA, C), *gate = workspace_f32(kRowB, C);
-    load(op.x, t, C, x);
-    load(op.z, t, C, gate);
-    gate_row(gate, C, op.z_scale);
-    if (!w || !op.norm_before_gate) multiply(x, gate, C);
-    for (int64_t g = 0; w && g < op.groups; ++g) {
+    load(op.in.x, t, C, x);
+    load(op.in.z, t, C, gate);
+    gate_row(gate, C, op.in.z_scale);
+    if (!w || !op.in.norm_before_gate) multiply(x, gate, C);
+    for (int64_t g = 0; w && g < op.in.groups; ++g) {
       const float r = inverse_rms(x + g * n, n, op.eps);
-      rstd[t * op.groups + g] = r;
+      rstd[t * op.in.groups + g] = r;
       scale_norm(x + g * n, w + g * n, n, r);
     }
-    if (w && op.norm_before_gate) multiply(x, gate, C);
-    scale_row(x, C, op.out_scale);
+    if (w && op.in.norm_before_gate) multiply(x, gate, C);
+    scale_row(x, C, op.in.out_scale);
     store(op.y, t, C, x);
   });
 }
 
 template <>
 void need(const ops::GatedNormGrad& op, WorkspaceNeed& n) {
-  if (op.w) main_f32(n, kPartials, blocks_of(op.x.rows(), kReduceBlock) * op.x.cols());
-  each_f32(n, {kRowA, kRowB, kRowC}, op.x.cols());
-  each_f32(n, {kRowD}, 2 * op.x.cols());
+  if (op.in.w) main_f32(n, kPartials, blocks_of(op.in.x.rows(), kReduceBlock) * op.in.x.cols());
+  each_f32(n, {kRowA, kRowB, kRowC}, op.in.x.cols());
+  each_f32(n, {kRowD}, 2 * op.in.x.cols());
 }
 
 template <>
 void run(const ops::GatedNormGrad& op, Stream) {
-  const int64_t T = op.x.rows(), C = op.x.cols(), n = C / op.groups,
+  const int64_t T = op.in.x.rows(), C = op.in.x.cols(), n = C / op.in.groups,
                 blocks = blocks_of(T, kReduceBlock);
-  const float* w = op.w ? op.w->f32() : nullptr;
+  const float* w = op.in.w ? op.in.w->f32() : nullptr;
   const float* rstd = w ? op.rstd->f32() : nullptr;
   float* partial = workspace_f32(kPartials, w ? blocks * C : 0);
   for_blocks(T, [&](int64_t block, int64_t begin, int64_t end) {
@@ -119,17 +119,17 @@ void run(const ops::GatedNormGrad& op, Stream) {
     float* s = workspace_f32(
         kRowD, 2 * C);  // the norm's input, then its gradient; and the incoming gradient of it
     float *g = s + C, *dw = w ? partial + block * C : nullptr;
-    const bool before = op.norm_before_gate;
+    const bool before = op.in.norm_before_gate;
     if (w) std::fill_n(dw, C, 0.0f);
     for (int64_t t = begin; t < end; ++t) {
-      load(op.x, t, C, x);
-      load(op.z, t, C, z);
+      load(op.in.x, t, C, x);
+      load(op.in.z, t, C, z);
       load(op.dy, t, C, dy);
-      scale_row(z, C, op.z_scale);
-      scale_row(dy, C, op.out_scale);
+      scale_row(z, C, op.in.z_scale);
+      scale_row(dy, C, op.in.out_scale);
       if (w) norm_input(s, g, x, z, dy, C, before);
-      for (int64_t k = 0; w && k < op.groups; ++k) {
-        const float r = rstd[t * op.groups + k];
+      for (int64_t k = 0; w && k < op.in.groups; ++k) {
+        const float r = rstd[t * op.in.groups + k];
         for (int64_t i = k * n; i < (k + 1) * n; ++i) {
           dw[i] += g[i] * s[i] * r;
           if (before) dy[i] *= w[i] * s[i] * r;  // gradient of the gate
@@ -137,8 +137,8 @@ void run(const ops::GatedNormGrad& op, Stream) {
         }
         norm_gradient(s + k * n, g + k * n, n, r);
       }
-      if (w && before) slope_row(z, dy, C, op.z_scale);
-      else gate_gradient(x, z, w ? s : dy, C, op.z_scale);
+      if (w && before) slope_row(z, dy, C, op.in.z_scale);
+      else gate_gradient(x, z, w ? s : dy, C, op.in.z_scale);
       store(op.dx, t, C, w && before ? s : x);
       store(op.dz, t, C, z);
     }

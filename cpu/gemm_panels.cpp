@@ -95,19 +95,12 @@ struct Sums {
   int64_t stride;
 };
 
-// Adds what the product is added to, once, at its first depth: into `to`, [rows, columns].
+// What the product is added to, once, at its first depth: into `to`, [rows, columns].
 bool addend(const ops::Gemm& op, int64_t m, int64_t rows, int64_t n, int64_t columns, float* to,
             int64_t stride) {
-  const bool accumulate = op.grad == Grad::Accumulate;
-  if (!accumulate && !op.residual) return false;
-  for (int64_t i = 0; i < rows; ++i) {
-    float* line = to + i * stride;
-    if (op.residual) load(op.residual->columns(n, n + columns), m + i, columns, line);
-    if (!accumulate) continue;
-    float own[kWidest];
-    load(op.y.columns(n, n + columns), m + i, columns, own);
-    for (int64_t j = 0; j < columns; ++j) line[j] = op.residual ? line[j] + own[j] : own[j];
-  }
+  if (op.grad == Grad::Overwrite && !op.residual) return false;
+  const Tensor added = (op.residual ? Tensor(*op.residual) : Tensor(op.y)).columns(n, n + columns);
+  for (int64_t i = 0; i < rows; ++i) load(added, m + i, columns, to + i * stride);
   return true;
 }
 
@@ -240,9 +233,8 @@ class Multiply {
         return u_.product(rows, depth, a, b, op_.alpha, add ? sums : nullptr, sums_.stride, sums,
                           sums_.stride);
       }
-      if (op_.residual->dtype == Dtype::F32 && op_.grad == Grad::Overwrite)
-        return u_.product(rows, depth, a, b, op_.alpha, row<float>(*op_.residual, m) + n,
-                          op_.residual->stride[0], sums, sums_.stride);
+      return u_.product(rows, depth, a, b, op_.alpha, row<float>(*op_.residual, m) + n,
+                        op_.residual->stride[0], sums, sums_.stride);
     }
     alignas(64) float added[kTallest * kWidest], out[kTallest * kWidest];
     bool add = true;

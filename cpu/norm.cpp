@@ -40,17 +40,17 @@ FT_VECTOR void add_row(float* y, const float* x, int64_t n) {
 
 template <>
 void need(const ops::RmsNorm& op, WorkspaceNeed& n) {
-  each_f32(n, {kRowA}, op.x.cols());
+  each_f32(n, {kRowA}, op.in.x.cols());
 }
 
 template <>
 void run(const ops::RmsNorm& op, Stream) {
-  const int64_t T = op.x.rows(), C = op.x.cols();
-  const float* w = op.w.f32();
+  const int64_t T = op.in.x.rows(), C = op.in.x.cols();
+  const float* w = op.in.w.f32();
   float* rstd = op.rstd.f32();
   parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
-    load(op.x, t, C, x);
+    load(op.in.x, t, C, x);
     const float r = 1.0f / std::sqrt(sum_squares(x, C) / static_cast<float>(C) + op.eps);
     rstd[t] = r;
     scale_row(x, w, C, r);
@@ -60,20 +60,20 @@ void run(const ops::RmsNorm& op, Stream) {
 
 template <>
 void need(const ops::RmsNormGrad& op, WorkspaceNeed& n) {
-  main_f32(n, kPartials, blocks_of(op.x.rows(), kReduceBlock) * op.x.cols());
-  each_f32(n, {kRowA, kRowB}, op.x.cols());
+  main_f32(n, kPartials, blocks_of(op.in.x.rows(), kReduceBlock) * op.in.x.cols());
+  each_f32(n, {kRowA, kRowB}, op.in.x.cols());
 }
 
 template <>
 void run(const ops::RmsNormGrad& op, Stream) {
-  const int64_t T = op.x.rows(), C = op.x.cols(), blocks = blocks_of(T, kReduceBlock);
-  const float *w = op.w.f32(), *rstd = op.rstd.f32();
+  const int64_t T = op.in.x.rows(), C = op.in.x.cols(), blocks = blocks_of(T, kReduceBlock);
+  const float *w = op.in.w.f32(), *rstd = op.rstd.f32();
   float* partial = workspace_f32(kPartials, blocks * C);
   for_blocks(T, [&](int64_t block, int64_t begin, int64_t end) {
     float *x = workspace_f32(kRowA, C), *g = workspace_f32(kRowB, C), *dw = partial + block * C;
     std::fill_n(dw, C, 0.0f);
     for (int64_t t = begin; t < end; ++t) {
-      load(op.x, t, C, x);
+      load(op.in.x, t, C, x);
       load(op.dy, t, C, g);
       row_gradient(g, x, w, dw, C, rstd[t]);
       if (op.dresidual) {

@@ -78,9 +78,6 @@ template <>
 void run(const ops::SumByRow& op, Stream) {
   const int64_t rows = op.group_of_row.size(), groups = op.sums.size() / 2;
   const int64_t length = rows > 0 ? op.losses.size() / rows : 0;
-  FT_CHECK(op.losses.size() == rows * length && op.labels.size() == rows * length,
-           "sum_by_row: {} losses and {} labels in {} rows", op.losses.size(), op.labels.size(),
-           rows);
   const float* losses = op.losses.f32();
   const int32_t *labels = op.labels.i32(), *group = op.group_of_row.i32();
   auto* sums = op.sums.ptr<double>();

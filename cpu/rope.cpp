@@ -10,7 +10,6 @@ void need(const ops::RopeTable&, WorkspaceNeed&) {}
 template <>
 void run(const ops::RopeTable& op, Stream) {
   const int64_t positions = op.table.rows(), dim = op.table.cols(), half = dim / 2;
-  FT_CHECK(dim % 2 == 0, "RoPE turns pairs of channels: head_dim must be even, not {}", dim);
   parallel_for(positions, [&](int64_t t) {
     float* to = row<float>(op.table, t);
     for (int64_t j = 0; j < half; ++j) {
@@ -31,12 +30,9 @@ template <>
 void run(const ops::Rope& op, Stream) {
   const int64_t T = op.x.rows(), C = op.x.cols(), dim = op.table.cols(), half = dim / 2;
   const int32_t* docs = op.docs.i32();
-  FT_CHECK(dim % 2 == 0 && C % dim == 0,
-           "RoPE: rows of {} are not heads of an even head_dim, here {}", C, dim);
   for (int64_t t = 0; t < T; ++t)  // before anything is overwritten
     FT_CHECK(docs[t] <= t && t - docs[t] < op.table.rows(),
-             "RoPE: position {} is outside the table of {} positions", t - docs[t],
-             op.table.rows());
+             "position {} is outside the table of {} positions", t - docs[t], op.table.rows());
   parallel_for(T, [&](int64_t t) {
     float* x = workspace_f32(kRowA, C);
     load(op.x, t, C, x);

@@ -73,13 +73,13 @@ void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, Fo
     else std::fill_n(state, tile_state, 0.0f);
   }
   for (int64_t c = 0; c < s.chunks; ++c) {
-    t.group.load_from(op, s, task, c);
+    t.group.load_from(op.in, s, task, c);
     for (int64_t h = task.first; h < task.end; ++h) {
       float* state = t.states + (h - task.first) * tile_state;
       store_state(s, state,
                   op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * head_state);
-      t.head.load_from(op, t.group.begin, t.group.q, h);
-      load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
+      t.head.load_from(op.in, t.group.begin, t.group.q, h);
+      load_tile_rows(op.in.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
       head_output(s, t, state);
       const Tensor y = op.y.columns(h * s.P, (h + 1) * s.P);
       for (int64_t i = 0; i < t.group.q; ++i) store_row(y, t.group.begin + i, s.P, t.y + i * s.lp);
@@ -96,12 +96,12 @@ void forward_task(const ops::Ssd& op, const SsdSizes& s, const SsdTask& task, Fo
 
 template <>
 void need(const ops::Ssd& op, WorkspaceNeed& n) {
-  each_f32(n, {kTile}, ForwardTile::floats(SsdSizes(op)));
+  each_f32(n, {kTile}, ForwardTile::floats(SsdSizes(op.in)));
 }
 
 template <>
 void run(const ops::Ssd& op, Stream) {
-  const SsdSizes s(op);
+  const SsdSizes s(op.in);
   parallel_for(s.tasks(), [&](int64_t index) {
     ForwardTile tile(s, workspace_f32(kTile, ForwardTile::floats(s)));
     forward_task(op, s, SsdTask(s, index), tile);

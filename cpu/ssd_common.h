@@ -23,30 +23,21 @@ struct SsdSizes {
   int64_t B, T, H, P, N, G, Q, length, chunks;  // length: tokens of a sequence
   int64_t lp, ln, lq;                           // row strides of tiles P, N and Q wide
   int64_t per_group, blocks;                    // heads and head blocks of a group
-  template <class Op>
-  explicit SsdSizes(const Op& op)
-      : B(op.sequences),
-        T(op.x.rows()),
-        H(op.a_log.size()),
-        P(op.x.cols() / H),
-        N(op.state),
-        G(op.groups),
-        Q(op.chunk),
-        length(T / B),
+  explicit SsdSizes(const ops::SsdInputs& in)
+      : B(in.sequences),
+        T(in.x.rows()),
+        H(in.heads()),
+        P(in.x.cols() / H),
+        N(in.state),
+        G(in.groups),
+        Q(in.chunk),
+        length(in.length()),
         chunks(blocks_of(length, Q)),
         lp(tile_stride(P)),
         ln(tile_stride(N)),
         lq(tile_stride(std::min(Q, length))),
         per_group(H / G),
-        blocks(blocks_of(per_group, kSsdHeadBlock)) {
-    FT_CHECK(
-        H % G == 0 && op.x.cols() == H * P && op.b.cols() == G * N && op.c.cols() == G * N &&
-            T % B == 0,
-        "ssd: {} heads, {} groups, {} and {} columns, {} tokens of {} sequences do not go together",
-        H, G, op.x.cols(), op.b.cols(), T, B);
-    FT_CHECK(op.states.rows() == B * chunks, "ssd: {} rows of states for {} chunks",
-             op.states.rows(), B * chunks);
-  }
+        blocks(blocks_of(per_group, kSsdHeadBlock)) {}
   int64_t padded_q() const { return padded(std::min(Q, length)); }
   int64_t tasks() const { return B * G * blocks; }
 };
@@ -109,12 +100,11 @@ struct SsdGroupChunk {
     b = from.take(s.padded_q() * s.ln), c = from.take(s.padded_q() * s.ln);
     bt = from.take(padded(s.N) * s.lq), scores = from.take(s.padded_q() * s.lq);
   }
-  template <class Op>
-  void load_from(const Op& op, const SsdSizes& s, const SsdTask& task, int64_t chunk) {
+  void load_from(const ops::SsdInputs& in, const SsdSizes& s, const SsdTask& task, int64_t chunk) {
     begin = task.sequence * s.length + chunk * s.Q;
     q = std::min(s.Q, s.length - chunk * s.Q);
-    load_tile_rows(op.b, task.g * s.N, s.N, begin, q, s.ln, b);
-    load_tile_rows(op.c, task.g * s.N, s.N, begin, q, s.ln, c);
+    load_tile_rows(in.b, task.g * s.N, s.N, begin, q, s.ln, b);
+    load_tile_rows(in.c, task.g * s.N, s.N, begin, q, s.ln, c);
     transpose(b, s.ln, padded(q), padded(s.N), bt, s.lq);
     matmul<Shape::LowerResult>(padded(q), padded(q), padded(s.N), {c, s.ln, 1}, bt, s.lq, scores,
                                s.lq, false);
@@ -138,20 +128,19 @@ struct SsdHeadChunk {
   // cs_i - cs_j
   float between(int64_t i, int64_t j) const { return (high[i] - high[j]) + (low[i] - low[j]); }
 
-  template <class Op>
-  void load_from(const Op& op, int64_t begin, int64_t q, int64_t head) {
-    const double rate = -std::exp(static_cast<double>(op.a_log.f32()[head]));
+  void load_from(const ops::SsdInputs& from, int64_t begin, int64_t q, int64_t head) {
+    const double rate = -std::exp(static_cast<double>(from.a_log.f32()[head]));
     a = static_cast<float>(rate);
-    d = op.d.f32()[head];
-    const float bias = op.dt_bias.f32()[head];
-    with_type(op.dt.dtype, [&](auto e) {
+    d = from.d.f32()[head];
+    const float bias = from.dt_bias.f32()[head];
+    with_type(from.dt.dtype, [&](auto e) {
       for (int64_t i = 0; i < q; ++i)
-        raw[i] = op.dt_scale * to_float(row<decltype(e)>(op.dt, begin + i)[head]) + bias;
+        raw[i] = from.limits.scale * to_float(row<decltype(e)>(from.dt, begin + i)[head]) + bias;
     });
-    const int32_t* docs = op.docs.i32() + begin;
+    const int32_t* docs = from.docs.i32() + begin;
     double sum = 0;
     for (int64_t i = 0; i < q; ++i) {
-      dt[i] = std::min(std::max(softplus(raw[i]), op.dt_min), op.dt_max);
+      dt[i] = std::min(std::max(softplus(raw[i]), from.limits.min), from.limits.max);
       const int64_t start = docs[i] - begin;  // negative: the document began before the chunk
       first[i] = std::max<int64_t>(start, 0);
       sum = (start == i ? 0.0 : sum) + dt[i] * rate;

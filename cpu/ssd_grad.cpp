@@ -138,8 +138,9 @@ void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardT
     for (int64_t p = 0; p < s.P; ++p) t.row[p] = dt * du[p] + k.d * g[p];
     store_row(dx, t.group.begin + i, s.P, t.row);
     const float by_decay = t.flow[i] * k.a;
-    const float draw = (dot(du, x, padded(s.P)) + by_decay) * k.slope(i, op.dt_min, op.dt_max);
-    const float scaled = draw * op.dt_scale;
+    const float draw =
+        (dot(du, x, padded(s.P)) + by_decay) * k.slope(i, op.in.limits.min, op.in.limits.max);
+    const float scaled = draw * op.in.limits.scale;
     store(ddt, t.group.begin + i, 1, &scaled);
     sums.da_log += dt * by_decay;
     sums.dd += dot(g, x, padded(s.P));
@@ -150,7 +151,7 @@ void finish_head(const ops::SsdGrad& op, const SsdSizes& s, int64_t h, BackwardT
 // One chunk of a task; db and dc [q, N] become the parts of its heads.
 void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, int64_t c,
                 BackwardTile& t, float* leaving, float* db, float* dc, HeadSums* sums) {
-  t.group.load_from(op, s, task, c);
+  t.group.load_from(op.in, s, task, c);
   const int64_t q = padded(t.group.q), N = padded(s.N);
   std::fill_n(t.ds_sum, q * s.lq, 0.0f);
   std::fill_n(db, q * s.ln, 0.0f);
@@ -158,8 +159,8 @@ void task_chunk(const ops::SsdGrad& op, const SsdSizes& s, const SsdTask& task, 
   for (int64_t h = task.first; h < task.end; ++h) {
     const int64_t own = task.sequence * s.H + h;
     float* K = leaving + own * padded(s.P) * s.ln;
-    t.head.load_from(op, t.group.begin, t.group.q, h);
-    load_tile_rows(op.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
+    t.head.load_from(op.in, t.group.begin, t.group.q, h);
+    load_tile_rows(op.in.x, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.x);
     load_tile_rows(op.dy, h * s.P, s.P, t.group.begin, t.group.q, s.lp, t.dy);
     load_state(s, op.states.f32() + ((task.sequence * s.chunks + c) * s.H + h) * s.P * s.N,
                t.state);
@@ -211,7 +212,7 @@ void fold_sums(const ops::SsdGrad& op, const SsdSizes& s, const HeadSums* sums) 
 
 template <>
 void need(const ops::SsdGrad& op, WorkspaceNeed& n) {
-  const SsdSizes s(op);
+  const SsdSizes s(op.in);
   main_f32(n, kWideA, s.B * s.H * padded(s.P) * s.ln);
   main_f32(n, kWideB, s.tasks() * 2 * s.padded_q() * s.ln);
   n.main(kWideC, s.B * s.H * static_cast<int64_t>(sizeof(HeadSums)));
@@ -221,7 +222,7 @@ void need(const ops::SsdGrad& op, WorkspaceNeed& n) {
 
 template <>
 void run(const ops::SsdGrad& op, Stream) {
-  const SsdSizes s(op);
+  const SsdSizes s(op.in);
   const int64_t tile_state = padded(s.P) * s.ln, head_state = s.P * s.N, tile = s.padded_q() * s.ln;
   float* leaving = workspace_f32(kWideA, s.B * s.H * tile_state);
   float* parts = workspace_f32(kWideB, s.tasks() * 2 * tile);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/ops.h"
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include <cstdint>
 #include <memory>
@@ -12,7 +12,7 @@ namespace ft {
 
 namespace ops {
 
-// data = sum (or maximum) over the ranks of the group, folded as the group does (parallel/comm.h); on
+// data = sum (or maximum) over the ranks of the group, folded as the group does (parallel/comm/comm.h); on
 // all of them. Long data go in buckets, one under way while the next starts, so that what a group
 // needs for the ranks' parts stays small.
 struct AllReduce {
@@ -22,6 +22,7 @@ struct AllReduce {
   Group& group;
   Reduce reduce = Reduce::Sum;
   FT_OP("all_reduce") { f("data", data); }
+  void check() const { check_dense("data", data, kF32 | kF64, {kAny}); }
   double flops() const { return 0; }
   double link_bytes() const;  // that a rank sends
   void run(Stream stream) const;

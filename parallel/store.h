@@ -8,8 +8,8 @@
 #include "core/memory.h"
 #include "core/param.h"
 #include "core/precision.h"
-#include "parallel/checkpoint.h"
-#include "parallel/comm.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/comm/comm.h"
 
 #include <functional>
 #include <vector>

@@ -39,6 +39,19 @@ arrows models/decoder "core|models/layers"
 arrows models/families "core|models/decoder|models/layers"
 arrows app "core|cpu|cuda|data|models|parallel"
 
+# The rooms of app/, each of which includes those behind it alone.
+rooms=(config machine run train text report commands)
+for i in "${!rooms[@]}"; do
+  allowed=$(IFS='|'; echo "${rooms[*]:0:i+1}")
+  wrong=$(git ls-files -- "app/${rooms[i]}" |
+    xargs -r grep -nE '^ *# *include "app/' | grep -vE "include \"app/($allowed)/" || true)
+  if [[ -n $wrong ]]; then
+    echo "lint: app/${rooms[i]}/ may include, of app/, only ${allowed//|/, } (DESIGN.md, Tree and arrows):" >&2
+    echo "$wrong" >&2
+    failed=1
+  fi
+done
+
 # Device memory is the backends': elsewhere no tensor's memory is looked into, values go through core/transfer.h.
 looked=$(git ls-files -- app core data models parallel | grep -E '\.(h|cpp)$' | grep -v '^core/tensor\.h$' |
   xargs -r grep -nE '(\.|->)(ptr<[^>]*>|f32|i32)\(\)' || true)

@@ -23,6 +23,16 @@ struct CrossEntropy {
     f("loss", loss), f("z", z), f("logits", logits), f("labels", labels);
     FT_OPTIONAL(inv_count);
   }
+  void check() const {
+    const int64_t T = logits.rows();
+    check_rows("logits", logits, kFloat, {kAny, kAny});
+    FT_CHECK(vocab > 0 && vocab <= logits.cols(), "a vocabulary of {} in {} columns of logits",
+             vocab, logits.cols());
+    check_dense("loss", loss, kF32, {T});
+    check_dense("z", z, kF32, {T});
+    check_dense("labels", labels, kI32, {T});
+    check_dense("inv_count", inv_count, kF32, {1});
+  }
   double flops() const { return 6.0 * logits.rows() * vocab; }
 };
 

@@ -31,6 +31,10 @@ struct Segments {
   int64_t count = 0;     // of pieces
   int64_t runs = 0;      // of all
   int64_t elements = 0;  // of all: padding between pieces is in none
+  void check() const {
+    const auto size = static_cast<int64_t>(sizeof(Segment));
+    check_dense("segments", table, Dtype::U8, {count * size});
+  }
 };
 
 // squares[i] = sum of x^2 over piece i, in fp64; total = their sum in the table's order.
@@ -44,6 +48,12 @@ struct SumSquares {
     FT_OPTIONAL(total);
     f("x", x), f("segments", segments.table);
   }
+  void check() const {
+    segments.check();
+    check_dense("squares", squares, kF64, {segments.count});
+    check_dense("x", x, kF32, {kAny});
+    check_dense("total", total, kF64, {1});
+  }
   double flops() const { return 2.0 * segments.elements; }
 };
 
@@ -53,6 +63,11 @@ struct ComputeCopies {
   In w;        // flat f32
   Segments segments;
   FT_OP("compute_copies") { f("copies", copies), f("w", w), f("segments", segments.table); }
+  void check() const {
+    segments.check();
+    check_dense("copies", copies, Dtype::BF16, {kAny});
+    check_dense("w", w, kF32, {kAny});
+  }
   double flops() const { return 0; }
 };
 
@@ -81,6 +96,11 @@ struct StepVerdict {
   FT_OP("step_verdict") {
     f("scalars", scalars), f("loss_sum", loss_sum), f("sum_squares", sum_squares);
   }
+  void check() const {
+    check_dense("scalars", scalars, kF64, {kStepScalars});
+    check_dense("loss_sum", loss_sum, kF64, {1});
+    check_dense("sum_squares", sum_squares, kF64, {1});
+  }
   double flops() const { return 0; }
 };
 
@@ -102,6 +122,15 @@ struct AdamW {
     f("w", w), f("m", m), f("v", v);
     FT_OPTIONAL(copies);
     f("g", g), f("scalars", scalars), f("segments", segments.table);
+  }
+  void check() const {
+    segments.check();
+    check_dense("w", w, kF32, {kAny});
+    check_dense("m", m, kF32, {w.size()});
+    check_dense("v", v, kF32, {w.size()});
+    check_dense("g", g, kF32, {w.size()});
+    check_dense("scalars", scalars, kF64, {kStepScalars});
+    check_dense("copies", copies, Dtype::BF16, {kAny});
   }
   double flops() const { return 16.0 * segments.elements; }
 };

@@ -17,6 +17,10 @@ struct Sum {
   bool squared = false;
   Grad grad = Grad::Overwrite;
   FT_OP("sum") { f("out", out), f("x", x); }
+  void check() const {
+    check_dense("out", out, kF64, {1});
+    check_matrix("x", x, kFloat);
+  }
   double flops() const { return 2.0 * x.size(); }
 };
 // out = max |x|; NaN wins
@@ -24,6 +28,10 @@ struct AbsMax {
   Out out;  // [1] f32
   In x;
   FT_OP("abs_max") { f("out", out), f("x", x); }
+  void check() const {
+    check_dense("out", out, kF32, {1});
+    check_matrix("x", x, kFloat);
+  }
   double flops() const { return static_cast<double>(x.size()); }
 };
 // What each row of a micro-batch adds to its group (a source of data):
@@ -36,6 +44,16 @@ struct SumByRow {
   In group_of_row;  // [B] i32, 0 <= group < groups; T = B rows of equal length
   FT_OP("sum_by_row") {
     f("sums", sums), f("losses", losses), f("labels", labels), f("group_of_row", group_of_row);
+  }
+  void check() const {
+    const int64_t T = losses.size(), rows = group_of_row.size();
+    check_dense("losses", losses, kF32, {kAny});
+    check_dense("labels", labels, kI32, {T});
+    check_dense("group_of_row", group_of_row, kI32, {kAny});
+    FT_CHECK(rows > 0 ? T % rows == 0 : T == 0, "{} losses are not {} rows of equal length", T,
+             rows);
+    check_dense("sums", sums, kF64, {kAny});
+    FT_CHECK(sums.size() % 2 == 0, "sums has {} elements, wanted two for each group", sums.size());
   }
   double flops() const { return static_cast<double>(losses.size()); }
 };

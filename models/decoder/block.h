@@ -20,9 +20,10 @@ namespace ft {
 // What all blocks of a pass share.
 struct BlockInputs {
   Extent extent;
-  Tensor docs;          // [T]
-  Tensor rope;          // [positions, head_dim]
-  Tensor dt_peak = {};  // [1] f32: where a Mamba-2 mixer reports its largest dt, or absent
+  Tensor docs;  // [T]
+  Tensor rope;  // [positions, head_dim]
+  // [1] f32: where a Mamba-2 mixer reports its largest dt
+  std::optional<Tensor> dt_peak = std::nullopt;
 };
 
 class Block {

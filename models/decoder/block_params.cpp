@@ -38,13 +38,13 @@ void Block::declare_mamba(const ModelConfig& m) {
             .state = m.mamba_d_state,
             .chunk = m.mamba_chunk_size,
             .z_scale = f(m.ssm_in_multiplier * m.ssm_multipliers[0]),
-            .dt_scale = f(m.ssm_in_multiplier * m.ssm_multipliers[4]),
             .out_scale = f(m.ssm_out_multiplier),
+            .dt_limits = {.scale = f(m.ssm_in_multiplier * m.ssm_multipliers[4]),
+                          .min = f(m.time_step_limit[0]),
+                          .max = f(m.time_step_limit[1])},
             .xbc_scales = {f(m.ssm_in_multiplier * m.ssm_multipliers[1]),
                            f(m.ssm_in_multiplier * m.ssm_multipliers[2]),
                            f(m.ssm_in_multiplier * m.ssm_multipliers[3])},
-            .dt_min = f(m.time_step_limit[0]),
-            .dt_max = f(m.time_step_limit[1]),
             .eps = f(m.rms_norm_eps),
             .norm_before_gate = m.mamba_norm_before_gate};
   Mamba2::Start start{.conv_bias = m.mamba_conv_bias, .norm = m.mamba_rms_norm};

@@ -82,7 +82,8 @@ void Model::plan(Memory& memory, const ModelPlan& plan) {
 }
 
 void Model::prepare(Ctx& c) {
-  if (rope_.dims) c(ops::RopeTable{.table = rope_, .theta = config_.rope_theta});
+  if (config_.num_attention_heads > 0)
+    c(ops::RopeTable{.table = rope_, .theta = config_.rope_theta});
 }
 
 MicroInputs Model::cut(const SlotSet& set, const Extent& e) const {
@@ -103,7 +104,7 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
   for (size_t l = 0; l < blocks_.size(); ++l) {
     beat();
     const auto at = static_cast<int64_t>(l);
-    if (dt_peaks_.dims) in.dt_peak = dt_peaks_.row_range(at, at + 1);
+    if (plan_.training) in.dt_peak = dt_peaks_.row_range(at, at + 1);
     blocks_[l].forward(c, blocks_[l].saved(set.banks[l], e), in, set.stream[l].row_range(0, T),
                        {set.stream[l + 1].row_range(0, T), true});
   }

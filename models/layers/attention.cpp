@@ -4,8 +4,17 @@
 
 namespace ft {
 
-float Attention::softmax_scale() const {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+ops::AttentionInputs Attention::inputs(const Tensor& q, const Tensor& k, const Tensor& v,
+                                       const Tensor& docs, int64_t sequences) const {
+  return {.q = q,
+          .k = k,
+          .v = v,
+          .docs = docs,
+          .softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))),
+          .out_scale = out_scale,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .sequences = sequences};
 }
 
 Attention::Saved Attention::saved(SlotBank& bank, int64_t tokens) const {
@@ -29,37 +38,19 @@ void Attention::forward(Ctx& c, const Views& s, const Tensor& rope, const Tensor
     k = cache->k.row_range(0, end);
     v = cache->v.row_range(0, end);
   }
-  c(ops::Attention{.o = s.o,
-                   .lse = s.lse,
-                   .q = s.q,
-                   .k = k,
-                   .v = v,
-                   .docs = docs,
-                   .softmax_scale = softmax_scale(),
-                   .out_scale = out_scale,
-                   .heads = heads,
-                   .kv_heads = kv_heads,
-                   .sequences = sequences});
+  c(ops::Attention{.in = inputs(s.q, k, v, docs, sequences), .o = s.o, .lse = s.lse});
 }
 
 void Attention::backward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs,
-                         int64_t sequences, const Tensor& doo, const Tensor& dq, const Tensor& dk,
+                         int64_t sequences, const Tensor& d_o, const Tensor& dq, const Tensor& dk,
                          const Tensor& dv) const {
-  c(ops::AttentionGrad{.dq = dq,
-                       .dk = dk,
-                       .dv = dv,
-                       .doo = doo,
+  c(ops::AttentionGrad{.in = inputs(s.q, s.k, s.v, docs, sequences),
                        .o = s.o,
                        .lse = s.lse,
-                       .q = s.q,
-                       .k = s.k,
-                       .v = s.v,
-                       .docs = docs,
-                       .softmax_scale = softmax_scale(),
-                       .out_scale = out_scale,
-                       .heads = heads,
-                       .kv_heads = kv_heads,
-                       .sequences = sequences});
+                       .d_o = d_o,
+                       .dq = dq,
+                       .dk = dk,
+                       .dv = dv});
   c(ops::Rope{.x = dq, .table = rope, .docs = docs, .scale = q_scale, .inverse = true});
   c(ops::Rope{.x = dk, .table = rope, .docs = docs, .scale = k_scale, .inverse = true});
 }

@@ -40,10 +40,11 @@ struct Attention {
                Cache* cache = nullptr) const;
   // From do: gradients of the raw q, k, v columns.
   void backward(Ctx& c, const Views& s, const Tensor& rope, const Tensor& docs, int64_t sequences,
-                const Tensor& doo, const Tensor& dq, const Tensor& dk, const Tensor& dv) const;
+                const Tensor& d_o, const Tensor& dq, const Tensor& dk, const Tensor& dv) const;
 
  private:
-  float softmax_scale() const;
+  ops::AttentionInputs inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& docs,
+                              int64_t sequences) const;
 };
 
 }  // namespace ft

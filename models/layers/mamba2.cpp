@@ -9,9 +9,14 @@
 namespace ft {
 
 namespace {
-template <class T>
-std::optional<T> if_present(const Param& param, const Tensor& value) {
+template <class T, class From>
+std::optional<T> if_present(const Param& param, const From& value) {
   return param.present() ? std::optional<T>(T(value)) : std::nullopt;
+}
+
+// [C, k]; storage one tap wide is a vector.
+Tensor taps(const Param& conv, const Tensor& storage) {
+  return storage.view({conv.rows, conv.cols});
 }
 }  // namespace
 
@@ -55,55 +60,58 @@ Mamba2::Cache Mamba2::make_cache(Memory& memory, Dtype compute) const {
           .next_state = memory.make("cache", Dtype::F32, {1, inner() * state})};
 }
 
-void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
-                     const Tensor& dt_peak, Cache* cache) const {
+ops::Conv1dInputs Mamba2::conv_inputs(const Views& s, const Tensor& docs, int64_t sequences) const {
+  const int64_t of_b = groups * state;
+  return {.x = s.xbc,
+          .w = taps(conv, conv.value),
+          .docs = docs,
+          .bias = if_present<In>(conv_bias, conv_bias.value),
+          .sections = {inner(), of_b, of_b},
+          .scales = xbc_scales,
+          .sequences = sequences};
+}
+
+ops::SsdInputs Mamba2::ssd_inputs(const Views& s, const Tensor& docs, int64_t sequences) const {
   const int64_t b = inner(), e = b + groups * state;
-  const Slot x = s.conv.columns(0, b), bb = s.conv.columns(b, e), cc = s.conv.columns(e, xbc());
-  c(ops::Conv1d{.y = s.conv,
-                .x = s.xbc,
-                .w = conv.value,
-                .docs = docs,
-                .bias = if_present<In>(conv_bias, conv_bias.value),
-                .history = cache ? std::optional<In>(cache->history) : std::nullopt,
-                .sections = sections(),
-                .scales = xbc_scales,
-                .sequences = sequences});
-  c(ops::Ssd{.y = s.y,
-             .states = s.states,
-             .x = x,
-             .b = bb,
-             .c = cc,
-             .dt = s.dt,
-             .dt_bias = dt_bias.value,
-             .a_log = a_log.value,
-             .d = d.value,
-             .docs = docs,
-             .initial_state = cache ? std::optional<In>(cache->state) : std::nullopt,
-             .final_state = cache ? std::optional<Out>(cache->next_state) : std::nullopt,
-             .dt_scale = dt_scale,
-             .dt_min = dt_min,
-             .dt_max = dt_max,
-             .sequences = sequences,
-             .groups = groups,
-             .state = state,
-             .chunk = chunk});
-  if (dt_peak.dims)
-    c(ops::DtPeak{.peak = dt_peak,
-                  .dt = s.dt,
-                  .dt_bias = dt_bias.value,
-                  .dt_scale = dt_scale,
-                  .dt_min = dt_min,
-                  .dt_max = dt_max});
-  c(ops::GatedNorm{.y = s.out,
-                   .x = s.y,
-                   .z = s.z,
-                   .rstd = norm.present() ? std::optional<Out>(s.rstd) : std::nullopt,
-                   .w = if_present<In>(norm, norm.value),
-                   .z_scale = z_scale,
-                   .out_scale = out_scale,
-                   .eps = eps,
-                   .groups = groups,
-                   .norm_before_gate = norm_before_gate});
+  return {.x = s.conv.columns(0, b),
+          .b = s.conv.columns(b, e),
+          .c = s.conv.columns(e, xbc()),
+          .dt = s.dt,
+          .dt_bias = dt_bias.value,
+          .a_log = a_log.value,
+          .d = d.value,
+          .docs = docs,
+          .limits = dt_limits,
+          .sequences = sequences,
+          .groups = groups,
+          .state = state,
+          .chunk = chunk};
+}
+
+ops::GatedNormInputs Mamba2::gate_inputs(const Views& s) const {
+  return {.x = s.y,
+          .z = s.z,
+          .w = if_present<In>(norm, norm.value),
+          .z_scale = z_scale,
+          .out_scale = out_scale,
+          .groups = groups,
+          .norm_before_gate = norm_before_gate};
+}
+
+void Mamba2::forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
+                     std::optional<Tensor> dt_peak, Cache* cache) const {
+  ops::Conv1d convolve{.in = conv_inputs(s, docs, sequences), .y = s.conv};
+  ops::Ssd scan{.in = ssd_inputs(s, docs, sequences), .y = s.y, .states = s.states};
+  if (cache) {
+    if (conv.cols > 1) convolve.in.history = cache->history;
+    scan.initial_state = cache->state, scan.final_state = cache->next_state;
+  }
+  c(convolve);
+  c(scan);
+  if (dt_peak)
+    c(ops::DtPeak{.peak = *dt_peak, .dt = s.dt, .dt_bias = dt_bias.value, .limits = dt_limits});
+  c(ops::GatedNorm{
+      .in = gate_inputs(s), .y = s.out, .rstd = if_present<Out>(norm, s.rstd), .eps = eps});
   if (cache) keep_history(c, s, *cache);
 }
 
@@ -123,59 +131,32 @@ void Mamba2::keep_history(Ctx& c, const Views& s, Cache& cache) const {
 void Mamba2::backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
                       const Tensor& dout, const Tensor& dz, const Tensor& dxbc,
                       const Tensor& ddt) const {
-  const int64_t b = inner(), e = b + groups * state;
-  const Tensor conv_out = s.conv.tensor;
-  const Temp dy = c.temp(s.y.tensor.dtype, {s.y.tensor.rows(), b});
-  c(ops::GatedNormGrad{.dx = dy,
-                       .dz = dz,
+  const int64_t b = inner(), e = b + groups * state, T = s.y.tensor.rows();
+  const Temp dy = c.temp(s.y.tensor.dtype, {T, b});
+  c(ops::GatedNormGrad{.in = gate_inputs(s),
                        .dy = dout,
-                       .x = s.y,
-                       .z = s.z,
+                       .dx = dy,
+                       .dz = dz,
                        .dw = if_present<Out>(norm, norm.grad),
                        .rstd = if_present<In>(norm, s.rstd),
-                       .w = if_present<In>(norm, norm.value),
-                       .z_scale = z_scale,
-                       .out_scale = out_scale,
-                       .groups = groups,
-                       .norm_before_gate = norm_before_gate,
                        .grad = c.grad});
-  const Temp dconv = c.temp(conv_out.dtype, {conv_out.rows(), xbc()});
-  c(ops::SsdGrad{.dx = dconv.get().columns(0, b),
+  const Temp dconv = c.temp(s.conv.tensor.dtype, {T, xbc()});
+  c(ops::SsdGrad{.in = ssd_inputs(s, docs, sequences),
+                 .states = s.states,
+                 .dy = dy,
+                 .dx = dconv.get().columns(0, b),
                  .db = dconv.get().columns(b, e),
                  .dc = dconv.get().columns(e, xbc()),
                  .ddt = ddt,
                  .ddt_bias = dt_bias.grad,
                  .da_log = a_log.grad,
                  .dd = d.grad,
-                 .dy = dy,
-                 .x = conv_out.columns(0, b),
-                 .b = conv_out.columns(b, e),
-                 .c = conv_out.columns(e, xbc()),
-                 .dt = s.dt,
-                 .dt_bias = dt_bias.value,
-                 .a_log = a_log.value,
-                 .d = d.value,
-                 .states = s.states,
-                 .docs = docs,
-                 .dt_scale = dt_scale,
-                 .dt_min = dt_min,
-                 .dt_max = dt_max,
-                 .sequences = sequences,
-                 .groups = groups,
-                 .state = state,
-                 .chunk = chunk,
                  .grad = c.grad});
-  c(ops::Conv1dGrad{.dx = dxbc,
-                    .dw = conv.grad,
+  c(ops::Conv1dGrad{.in = conv_inputs(s, docs, sequences),
                     .dy = dconv,
-                    .x = s.xbc,
-                    .w = conv.value,
-                    .docs = docs,
+                    .dx = dxbc,
+                    .dw = taps(conv, conv.grad),
                     .dbias = if_present<Out>(conv_bias, conv_bias.grad),
-                    .bias = if_present<In>(conv_bias, conv_bias.value),
-                    .sections = sections(),
-                    .scales = xbc_scales,
-                    .sequences = sequences,
                     .grad = c.grad});
 }
 

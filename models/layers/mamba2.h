@@ -14,9 +14,9 @@ namespace ft {
 
 struct Mamba2 {
   int64_t heads = 0, head_dim = 0, groups = 1, state = 0, chunk = 0;  // H P G N Q
-  float z_scale = 1, dt_scale = 1, out_scale = 1;
+  float z_scale = 1, out_scale = 1;
+  ops::DtLimits dt_limits;
   std::array<float, 3> xbc_scales{1, 1, 1};
-  float dt_min = 0, dt_max = 0;
   float eps = 1e-5f;
   bool norm_before_gate = false;
 
@@ -57,9 +57,9 @@ struct Mamba2 {
   };
   Cache make_cache(Memory& memory, Dtype compute) const;
 
-  // dt_peak [1] f32 (or absent) becomes the largest dt of this call, where that is larger.
+  // dt_peak [1] f32 becomes the largest dt of this call, where that is larger.
   void forward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences,
-               const Tensor& dt_peak = {}, Cache* cache = nullptr) const;
+               std::optional<Tensor> dt_peak = std::nullopt, Cache* cache = nullptr) const;
   // From dout: gradients of the raw z, xbc, dt columns, and of the parameters.
   void backward(Ctx& c, const Views& s, const Tensor& docs, int64_t sequences, const Tensor& dout,
                 const Tensor& dz, const Tensor& dxbc, const Tensor& ddt) const;
@@ -71,7 +71,10 @@ struct Mamba2 {
   }
 
  private:
-  std::array<int64_t, 3> sections() const { return {inner(), groups * state, groups * state}; }
+  // What forward reads and backward reads again.
+  ops::Conv1dInputs conv_inputs(const Views& s, const Tensor& docs, int64_t sequences) const;
+  ops::SsdInputs ssd_inputs(const Views& s, const Tensor& docs, int64_t sequences) const;
+  ops::GatedNormInputs gate_inputs(const Views& s) const;
   void keep_history(Ctx& c, const Views& s, Cache& cache) const;
 };
 

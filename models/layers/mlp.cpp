@@ -30,13 +30,16 @@ Mlp::Saved Mlp::saved(SlotBank& bank, Dtype compute, int64_t tokens) const {
   return s;
 }
 
+ops::SwiGluInputs Mlp::inputs(const Saved& s) const {
+  return {.gate = s.gate_up.columns(0, width),
+          .up = s.gate_up.columns(width, 2 * width),
+          .gate_scale = gate_scale};
+}
+
 void Mlp::forward(Ctx& c, const Saved& s, const Tensor& h, const Slot& y,
                   const Tensor& residual) const {
   gate_up.forward(c, s.gate_up, h);
-  c(ops::SwiGlu{.y = s.act,
-                .gate = s.gate_up.columns(0, width),
-                .up = s.gate_up.columns(width, 2 * width),
-                .gate_scale = gate_scale});
+  c(ops::SwiGlu{.in = inputs(s), .y = s.act});
   down.forward(c, y, s.act, down_scale, residual);
 }
 
@@ -47,12 +50,10 @@ Temp Mlp::backward(Ctx& c, const Saved& s, const Tensor& h, const Tensor& dy) co
     const Temp dact = c.temp(dy.dtype, {T, i});
     down.backward_input(c, dact, dy, down_scale);
     down.backward_weight(c, dy, s.act, down_scale);
-    c(ops::SwiGluGrad{.dgate = dgate_up.get().columns(0, i),
-                      .dup = dgate_up.get().columns(i, 2 * i),
+    c(ops::SwiGluGrad{.in = inputs(s),
                       .dy = dact,
-                      .gate = s.gate_up.columns(0, i),
-                      .up = s.gate_up.columns(i, 2 * i),
-                      .gate_scale = gate_scale});
+                      .dgate = dgate_up.get().columns(0, i),
+                      .dup = dgate_up.get().columns(i, 2 * i)});
   }
   Temp dh = c.temp(dy.dtype, {T, h.cols()});
   gate_up.backward_input(c, dh, dgate_up);

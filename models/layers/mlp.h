@@ -34,6 +34,9 @@ struct Mlp {
     gate_up.visit(f);
     down.visit(f);
   }
+
+ private:
+  ops::SwiGluInputs inputs(const Saved& s) const;
 };
 
 }  // namespace ft

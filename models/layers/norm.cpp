@@ -18,17 +18,16 @@ Norm::Saved Norm::saved(SlotBank& bank, const std::string& which, Dtype compute,
 }
 
 void Norm::forward(Ctx& c, const Saved& s, const Tensor& x) const {
-  c(ops::RmsNorm{.y = s.y, .rstd = s.rstd, .x = x, .w = weight.value, .eps = eps});
+  c(ops::RmsNorm{.in = {.x = x, .w = weight.value}, .y = s.y, .rstd = s.rstd, .eps = eps});
 }
 
 void Norm::backward(Ctx& c, const Tensor& rstd, const Tensor& x, const Tensor& dy, const Tensor& dx,
                     std::optional<In> residual) const {
-  c(ops::RmsNormGrad{.dx = dx,
-                     .dw = weight.grad,
-                     .dy = dy,
-                     .x = x,
+  c(ops::RmsNormGrad{.in = {.x = x, .w = weight.value},
                      .rstd = rstd,
-                     .w = weight.value,
+                     .dy = dy,
+                     .dx = dx,
+                     .dw = weight.grad,
                      .dresidual = residual,
                      .grad = c.grad});
 }

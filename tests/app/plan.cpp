@@ -1,10 +1,10 @@
 // The plan: exact counts, the closed form of the multipliers, memory, and the schedule's table.
-#include "app/plan_text.h"
+#include "app/train/plan_text.h"
 
-#include "app/fit.h"
-#include "app/memory_plan.h"
-#include "app/recipe.h"
-#include "app/trainer.h"
+#include "app/train/fit.h"
+#include "app/train/memory_plan.h"
+#include "app/train/recipe.h"
+#include "app/train/trainer.h"
 #include "core/file.h"
 #include "core/virtual_device.h"
 #include "cpu/device.h"

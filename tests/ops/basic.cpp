@@ -1,7 +1,7 @@
 // Norms, gates and SwiGLU against their twins in double; gradients against finite differences
 // of the twins; strided views, odd sizes, both dtypes. Products: gemm.cpp.
 // Copies, reductions: basic_reduce.cpp; the optimizer: optimizer.cpp.
-#include "tests/ops/cases.h"
+#include "tests/ops/case.h"
 
 #include "cpu/common.h"
 #include "tests/reference/elementwise.h"
@@ -12,25 +12,16 @@
 using namespace ft;
 using namespace ft::test;
 
-namespace {
-
-constexpr Dtype kBoth[] = {Dtype::F32, Dtype::BF16};
-
-template <class Op>
-void run(const Op& op) {
-  cpu::run(op, Stream{});
-}
-
-}  // namespace
-
 TEST_CASE("rms_norm and its gradient", "[norm]") {
+  FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {3, 7}, {67, 5}, {2, 64}}) {
       INFO(name_of(dtype) << " " << T << " x " << C);
       Buffer x(Dtype::F32, T, C, 3), w(Dtype::F32, C), y(dtype, T, C, 2), rstd(Dtype::F32, T);
       x.random(1, 0.7, 0.1), w.random(2, 0.2, 1);
       const float eps = 1e-3f;
-      run(ops::RmsNorm{.y = *y, .rstd = *rstd, .x = *x, .w = *w, .eps = eps});
+      const ops::RmsNormInputs in{.x = *x, .w = *w};
+      run(ops::RmsNorm{.in = in, .y = *y, .rstd = *rstd, .eps = eps});
       Vector inverse;
       const Vector xv = x.values(), wv = w.values();
       check_close("y", y, reference::rms_norm(xv, wv, eps, 1, &inverse), tolerance(dtype));
@@ -40,7 +31,7 @@ TEST_CASE("rms_norm and its gradient", "[norm]") {
           dw(Dtype::F32, C);
       dy.random(3), bypass.random(4), dw.fill(0.5);
       run(ops::RmsNormGrad{
-          .dx = *dx, .dw = *dw, .dy = *dy, .x = *x, .rstd = *rstd, .w = *w, .dresidual = *bypass});
+          .in = in, .rstd = *rstd, .dy = *dy, .dx = *dx, .dw = *dw, .dresidual = *bypass});
       const Vector dyv = dy.values();
       Vector want = differences(
           [&](const Vector& v) { return dot(reference::rms_norm(v, wv, eps), dyv); }, xv);
@@ -50,12 +41,11 @@ TEST_CASE("rms_norm and its gradient", "[norm]") {
                          wv);
       for (double& v : want) v += 0.5;
       check_close("dw", dw, want, kTight);
-      run(ops::RmsNormGrad{.dx = *bypass,
-                           .dw = *dw,
-                           .dy = *dy,
-                           .x = *x,
+      run(ops::RmsNormGrad{.in = in,
                            .rstd = *rstd,
-                           .w = *w,
+                           .dy = *dy,
+                           .dx = *bypass,
+                           .dw = *dw,
                            .dresidual = *bypass,
                            .grad = Grad::Overwrite});
       check_close("dx in place of dresidual", bypass.values(), dx.values(), 0);
@@ -74,37 +64,24 @@ void check_gated(Dtype dtype, int64_t T, int64_t C, int64_t groups, int form) {
       rstd(Dtype::F32, T, groups);
   Buffer dy(dtype, T, C, 2), dx(dtype, T, C, 1), dz(dtype, T, C, 5), dw(Dtype::F32, C);
   x.random(1), z.random(2, 2), w.random(3, 0.2, 1), dy.random(4), dw.fill(0.25);
-  std::optional<In> w_in, rstd_in;
-  std::optional<Out> rstd_out, dw_out;
-  if (form) w_in = *w, rstd_in = *rstd, rstd_out = *rstd, dw_out = *dw;
-  const float zs = 0.75f, os = 1.5f, eps = 1e-3f;
-  run(ops::GatedNorm{.y = *y,
-                     .x = *x,
-                     .z = *z,
-                     .rstd = rstd_out,
-                     .w = w_in,
-                     .z_scale = zs,
-                     .out_scale = os,
-                     .eps = eps,
-                     .groups = groups,
-                     .norm_before_gate = form == 2});
+  ops::GatedNormInputs in{.x = *x,
+                          .z = *z,
+                          .z_scale = 0.75f,
+                          .out_scale = 1.5f,
+                          .groups = groups,
+                          .norm_before_gate = form == 2};
+  if (form) in.w = *w;
+  ops::GatedNorm forward{.in = in, .y = *y, .eps = 1e-3f};
+  if (form) forward.rstd = *rstd;
+  run(forward);
   const Vector xv = x.values(), zv = z.values(), wv = form ? w.values() : Vector{},
                dyv = dy.values();
   Vector inverse;
   check_close("y", y, reference::gated_norm(s, xv, zv, wv, &inverse), tolerance(dtype));
   if (form) check_close("rstd", rstd, inverse, kTight);
-  run(ops::GatedNormGrad{.dx = *dx,
-                         .dz = *dz,
-                         .dy = *dy,
-                         .x = *x,
-                         .z = *z,
-                         .dw = dw_out,
-                         .rstd = rstd_in,
-                         .w = w_in,
-                         .z_scale = zs,
-                         .out_scale = os,
-                         .groups = groups,
-                         .norm_before_gate = form == 2});
+  ops::GatedNormGrad backward{.in = in, .dy = *dy, .dx = *dx, .dz = *dz};
+  if (form) backward.dw = *dw, backward.rstd = *rstd;
+  run(backward);
   const auto twin = [&](const Vector& a, const Vector& b, const Vector& c) {
     return reference::gated_norm(s, a, b, c);
   };
@@ -121,6 +98,7 @@ void check_gated(Dtype dtype, int64_t T, int64_t C, int64_t groups, int form) {
 }  // namespace
 
 TEST_CASE("gated_norm and its gradient", "[norm]") {
+  FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (int form = 0; form < 3; ++form) {
       check_gated(dtype, 3, 12, 1, form);
@@ -131,22 +109,24 @@ TEST_CASE("gated_norm and its gradient", "[norm]") {
 }
 
 TEST_CASE("swiglu and its gradient", "[elementwise]") {
+  FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {2, 37}}) {
       INFO(name_of(dtype) << " " << T << " x " << C);
       Buffer wide(dtype, T, 2 * C), y(dtype, T, C, 1), dy(dtype, T, C, 2), dgate(dtype, T, C, 3),
           dup(dtype, T, C, 1);
       wide.random(1, 3), dy.random(2);  // gate and up are column views of one projection
-      const Tensor gate = wide.tensor().columns(0, C), up = wide.tensor().columns(C, 2 * C);
+      const ops::SwiGluInputs in{.gate = wide.tensor().columns(0, C),
+                                 .up = wide.tensor().columns(C, 2 * C),
+                                 .gate_scale = 0.75f};
       Vector g, u;
       for (int64_t i = 0; i < T * C; ++i) {
         g.push_back(wide.get(i / C * 2 * C + i % C));
         u.push_back(wide.get(i / C * 2 * C + C + i % C));
       }
-      run(ops::SwiGlu{.y = *y, .gate = gate, .up = up, .gate_scale = 0.75f});
+      run(ops::SwiGlu{.in = in, .y = *y});
       check_close("y", y, reference::swiglu(g, u, 0.75), tolerance(dtype));
-      run(ops::SwiGluGrad{
-          .dgate = *dgate, .dup = *dup, .dy = *dy, .gate = gate, .up = up, .gate_scale = 0.75f});
+      run(ops::SwiGluGrad{.in = in, .dy = *dy, .dgate = *dgate, .dup = *dup});
       const Vector dyv = dy.values();
       check_gradient(
           "dgate", dgate, g, dyv, [&](const Vector& v) { return reference::swiglu(v, u, 0.75); },
@@ -176,6 +156,7 @@ TEST_CASE("silu stays finite and exact at the ends", "[elementwise]") {
 }
 
 TEST_CASE("add_bias and its gradient", "[elementwise]") {
+  FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {130, 3}}) {
       Buffer y(dtype, T, C, 2), bias(Dtype::F32, C), dy(dtype, T, C, 1), dbias(Dtype::F32, C);

@@ -1,5 +1,5 @@
 // Copies, reductions and the device; row ops with one thread against more, bit by bit.
-#include "tests/ops/cases.h"
+#include "tests/ops/case.h"
 
 #include "cpu/common.h"
 #include "cpu/device.h"
@@ -9,18 +9,8 @@
 using namespace ft;
 using namespace ft::test;
 
-namespace {
-
-constexpr Dtype kBoth[] = {Dtype::F32, Dtype::BF16};
-
-template <class Op>
-void run(const Op& op) {
-  cpu::run(op, Stream{});
-}
-
-}  // namespace
-
 TEST_CASE("copy, add and fill between dtypes and strides", "[elementwise]") {
+  FT_ON_EACH_BACKEND;
   constexpr Dtype kAll[] = {Dtype::F32, Dtype::BF16, Dtype::F64};
   for (Dtype from : kAll)
     for (Dtype to : kAll)
@@ -55,6 +45,7 @@ TEST_CASE("copy, add and fill between dtypes and strides", "[elementwise]") {
 }
 
 TEST_CASE("sum and abs_max", "[reduce]") {
+  FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
     for (int64_t gap : {0, 3}) {
       Buffer x(dtype, 7, 5003, gap), sum(Dtype::F64, 1), high(Dtype::F32, 1);
@@ -76,6 +67,7 @@ TEST_CASE("sum and abs_max", "[reduce]") {
 }
 
 TEST_CASE("sum_by_row adds to the group of each row", "[reduce]") {
+  FT_ON_EACH_BACKEND;
   const int64_t rows = 7, length = 13, groups = 4;
   Buffer losses(Dtype::F32, rows * length), labels(Dtype::I32, rows * length),
       group(Dtype::I32, rows), sums(Dtype::F64, 2 * groups);
@@ -107,45 +99,70 @@ TEST_CASE("sum_by_row adds to the group of each row", "[reduce]") {
                   Error);
 }
 
+namespace {
+
+// Of row ops whose values other tests look at.
+Case rows_case(Dtype dtype) {
+  return {fmt::format("row ops of {}", name_of(dtype)),
+          [dtype] {
+            const int64_t T = 333, C = 258;
+            const auto fresh = [&](uint64_t stream) {
+              return Buffer(dtype, T, C, 6).random(stream);
+            };
+            Buffer x = fresh(1), z = fresh(2), dy = fresh(3), y = fresh(4), dx = fresh(5),
+                   dz = fresh(6), y3 = fresh(4), dx3 = fresh(5);
+            Buffer w(Dtype::F32, C), rstd(Dtype::F32, T), rstd3(Dtype::F32, T, 3),
+                dw(Dtype::F32, C), dw3(Dtype::F32, C);
+            w.random(7), dw.random(8), dw3.random(9);
+            const ops::RmsNormInputs in{.x = *x, .w = *w};
+            run(ops::RmsNorm{.in = in, .y = *y, .rstd = *rstd});
+            run(ops::RmsNormGrad{.in = in, .rstd = *rstd, .dy = *dy, .dx = *dx, .dw = *dw});
+            const ops::GatedNormInputs gated{.x = *x, .z = *z, .w = *w, .groups = 3};
+            run(ops::GatedNorm{.in = gated, .y = *y3, .rstd = *rstd3});
+            run(ops::GatedNormGrad{
+                .in = gated, .dy = *dy, .dx = *dx3, .dz = *dz, .dw = *dw3, .rstd = *rstd3});
+            return std::vector<Output>{{"y", y},     {"rstd", rstd}, {"dx", dx},
+                                       {"dw", dw},   {"y3", y3},     {"rstd3", rstd3},
+                                       {"dx3", dx3}, {"dz", dz},     {"dw3", dw3}};
+          },
+          [] { return std::vector<Want>{}; }};
+}
+
+Case elementwise_case(Dtype dtype) {
+  return {fmt::format("elementwise and reductions of {}", name_of(dtype)),
+          [dtype] {
+            const int64_t T = 333, C = 258;
+            const auto fresh = [&](uint64_t stream) {
+              return Buffer(dtype, T, C, 6).random(stream);
+            };
+            Buffer x = fresh(1), z = fresh(2), dy = fresh(3), y = fresh(4), dx = fresh(5),
+                   dz = fresh(6);
+            Buffer bias(Dtype::F32, C), sum(Dtype::F64, 1), high(Dtype::F32, 1);
+            bias.random(7);
+            const ops::SwiGluInputs in{.gate = *x, .up = *z};
+            run(ops::SwiGlu{.in = in, .y = *y});
+            run(ops::SwiGluGrad{.in = in, .dy = *dy, .dgate = *dx, .dup = *dz});
+            run(ops::AddBias{.y = *y, .bias = *bias});
+            run(ops::AddBiasGrad{.dbias = *bias, .dy = *dy});
+            run(ops::Add{.y = *x, .x = *y});
+            run(ops::Sum{.out = *sum, .x = *x, .squared = true, .grad = Grad::Overwrite});
+            run(ops::AbsMax{.out = *high, .x = *x});
+            return std::vector<Output>{{"y", y}, {"dx", dx},   {"dz", dz},    {"bias", bias},
+                                       {"x", x}, {"sum", sum}, {"high", high}};
+          },
+          [] { return std::vector<Want>{}; }};
+}
+
+}  // namespace
+
 TEST_CASE("row ops and reductions do not depend on the number of threads", "[threads]") {
-  const int64_t T = 333, C = 258;
-  for (Dtype dtype : kBoth) {
-    const auto fresh = [&](uint64_t stream) { return Buffer(dtype, T, C, 6).random(stream); };
-    check_threads("norms", [&] {
-      Buffer x = fresh(1), z = fresh(2), dy = fresh(3), y = fresh(4), dx = fresh(5), dz = fresh(6);
-      Buffer w(Dtype::F32, C), rstd(Dtype::F32, T, 1), rstd3(Dtype::F32, T, 3), dw(Dtype::F32, C),
-          dw3(Dtype::F32, C);
-      w.random(7), dw.random(8), dw3.random(9);
-      const Tensor flat(rstd.tensor().data, Dtype::F32, {T});
-      run(ops::RmsNorm{.y = *y, .rstd = flat, .x = *x, .w = *w});
-      run(ops::RmsNormGrad{.dx = *dx, .dw = *dw, .dy = *dy, .x = *x, .rstd = flat, .w = *w});
-      Buffer y3 = fresh(4), dx3 = fresh(5);
-      run(ops::GatedNorm{.y = *y3, .x = *x, .z = *z, .rstd = *rstd3, .w = *w, .groups = 3});
-      run(ops::GatedNormGrad{.dx = *dx3,
-                             .dz = *dz,
-                             .dy = *dy,
-                             .x = *x,
-                             .z = *z,
-                             .dw = *dw3,
-                             .rstd = *rstd3,
-                             .w = *w,
-                             .groups = 3});
-      return std::vector<Buffer>{y, rstd, dx, dw, y3, rstd3, dx3, dz, dw3};
-    });
-    check_threads("elementwise and reductions", [&] {
-      Buffer x = fresh(1), z = fresh(2), dy = fresh(3), y = fresh(4), dx = fresh(5), dz = fresh(6);
-      Buffer bias(Dtype::F32, C), sum(Dtype::F64, 1), high(Dtype::F32, 1);
-      bias.random(7);
-      run(ops::SwiGlu{.y = *y, .gate = *x, .up = *z});
-      run(ops::SwiGluGrad{.dgate = *dx, .dup = *dz, .dy = *dy, .gate = *x, .up = *z});
-      run(ops::AddBias{.y = *y, .bias = *bias});
-      run(ops::AddBiasGrad{.dbias = *bias, .dy = *dy});
-      run(ops::Add{.y = *x, .x = *y});
-      run(ops::Sum{.out = *sum, .x = *x, .squared = true, .grad = Grad::Overwrite});
-      run(ops::AbsMax{.out = *high, .x = *x});
-      return std::vector<Buffer>{y, dx, dz, bias, x, sum, high};
-    });
-  }
+  FT_ON_EACH_BACKEND;
+  for (Dtype dtype : kBoth) check_threads(rows_case(dtype)), check_threads(elementwise_case(dtype));
+}
+
+TEST_CASE("row ops and reductions: backends agree", "[backends]") {
+  for (Dtype dtype : kBoth)
+    check_backends(rows_case(dtype)), check_backends(elementwise_case(dtype));
 }
 
 TEST_CASE("the device gives zeroed aligned memory and counts it; workspaces only grow",

@@ -1,15 +1,11 @@
 // Conv1d and Conv1dGrad against the tap-by-tap twin; the twin's gradient against finite
 // differences.
-#include "tests/catch.h"
+#include "tests/ops/case.h"
 
-#include "core/ops.h"
-#include "tests/reference/array.h"
 #include "tests/reference/conv.h"
 
-#include <omp.h>
-
 using namespace ft;
-using reference::Array;
+using namespace ft::test;
 
 namespace {
 
@@ -26,76 +22,72 @@ struct Run {
   Shape s;
   std::mt19937_64 random{5};
   int64_t T = s.B * s.L, C = s.sections[0] + s.sections[1] + s.sections[2];
-  Array x, y, dy, dx, w, dw, bias, dbias, history, dhistory;
-  std::vector<int32_t> docs;
+  Buffer x{s.dtype, T, C, s.gap}, y{x}, dy{x}, dx{x}, w{Dtype::F32, C, s.k}, dw{w};
+  Buffer bias{Dtype::F32, C}, dbias{bias};
+  Buffer history{s.dtype, s.B*(s.k - 1), C}, dhistory{Dtype::F32, s.B*(s.k - 1), C};
+  std::vector<int32_t> docs = documents(s.B, s.L, s.starts, s.carried);
+  Buffer document_starts{docs};
   reference::Conv twin;
 
-  explicit Run(const Shape& shape)
-      : s(shape),
-        x(T, C, s.dtype, s.gap),
-        y(T, C, s.dtype, s.gap),
-        dy(T, C, s.dtype, s.gap),
-        dx(T, C, s.dtype, s.gap),
-        w(C, s.k),
-        dw(C, s.k),
-        bias(1, C),
-        dbias(1, C),
-        history(s.B * (s.k - 1), C, s.dtype),
-        dhistory(s.B * (s.k - 1), C),
-        docs(reference::documents(s.B, s.L, s.starts, s.carried)) {
-    for (Array* a : {&x, &dy, &w, &bias, &history}) a->fill(random);
-    for (Array* a : {&dw, &dbias}) a->fill(random, 0);
+  explicit Run(const Shape& shape) : s(shape) {
+    for (Buffer* b : {&x, &dy, &w, &bias, &history}) b->uniform(random);
+    for (Buffer* b : {&dw, &dbias}) b->fill(0);
     twin = {s.B,
             s.L,
             C,
             s.k,
-            x.values,
-            w.values,
-            s.bias ? bias.values : std::vector<double>{},
-            s.history ? history.values : std::vector<double>{},
+            x.values(),
+            w.values(),
+            s.bias ? bias.values() : Vector{},
+            s.history ? history.values() : Vector{},
             docs,
             s.sections,
             {0.5, 1.25, 2}};
   }
-  template <class Op>
-  void common(Op& op) {
-    if (s.bias) op.bias = In(bias.flat());
-    if (s.history) op.history = In(history.tensor());
-    op.sections = s.sections, op.scales = {0.5f, 1.25f, 2.0f}, op.sequences = s.B;
+  ops::Conv1dInputs inputs() {
+    ops::Conv1dInputs in{.x = *x,
+                         .w = *w,
+                         .docs = *document_starts,
+                         .sections = s.sections,
+                         .scales = {0.5f, 1.25f, 2.0f},
+                         .sequences = s.B};
+    if (s.bias) in.bias = *bias;
+    if (s.history) in.history = *history;
+    return in;
   }
-  void forward() {
-    ops::Conv1d op{
-        .y = y.tensor(), .x = x.tensor(), .w = w.tensor(), .docs = reference::docs_tensor(docs)};
-    common(op);
-    cpu::run(op, {});
-  }
+  void forward() { run(ops::Conv1d{.in = inputs(), .y = *y}); }
   void backward(Grad grad = Grad::Accumulate) {
-    ops::Conv1dGrad op{.dx = dx.tensor(),
-                       .dw = dw.tensor(),
-                       .dy = dy.tensor(),
-                       .x = x.tensor(),
-                       .w = w.tensor(),
-                       .docs = reference::docs_tensor(docs)};
-    common(op);
-    if (s.bias) op.dbias = Out(dbias.flat());
-    if (s.history) op.dhistory = Out(dhistory.tensor());
-    op.grad = grad;
-    cpu::run(op, {});
+    ops::Conv1dGrad op{.in = inputs(), .dy = *dy, .dx = *dx, .dw = *dw, .grad = grad};
+    if (s.bias) op.dbias = *dbias;
+    if (s.history) op.dhistory = *dhistory;
+    run(op);
   }
 };
 
-void check(const Shape& shape) {
-  INFO("B " << shape.B << " L " << shape.L << " k " << shape.k << " carried " << shape.carried);
-  const double limit = shape.dtype == Dtype::F32 ? 1e-5 : 2e-2;
-  Run r(shape);
-  r.forward(), r.backward();
-  const reference::ConvGrads g = reference::conv_grad(r.twin, r.dy.values);
-  CHECK(r.y.error(reference::conv(r.twin)) <= limit);
-  CHECK(r.dx.error(g.x) <= limit);
-  CHECK(r.dw.error(g.w) <= 1e-5);
-  if (shape.bias) CHECK(r.dbias.error(g.bias) <= 1e-5);
-  if (shape.history && shape.k > 1) CHECK(r.dhistory.error(g.history) <= 1e-5);
+Case case_of(const Shape& shape) {
+  const auto outputs = [shape] {
+    Run r(shape);
+    r.forward(), r.backward();
+    std::vector<Output> out{{"y", r.y}, {"dx", r.dx}, {"dw", r.dw}};
+    if (shape.bias) out.push_back({"dbias", r.dbias});
+    if (shape.history) out.push_back({"dhistory", r.dhistory});
+    return out;
+  };
+  const auto wanted = [shape] {
+    const double limit = shape.dtype == Dtype::F32 ? 1e-5 : 2e-2;
+    const Run r(shape);
+    const reference::ConvGrads g = reference::conv_grad(r.twin, r.dy.values());
+    std::vector<Want> want{
+        {"y", reference::conv(r.twin), limit}, {"dx", g.x, limit}, {"dw", g.w, 1e-5}};
+    if (shape.bias) want.push_back({"dbias", g.bias, 1e-5});
+    if (shape.history && shape.k > 1) want.push_back({"dhistory", g.history, 1e-5});
+    return want;
+  };
+  return {fmt::format("B {} L {} k {} carried {}", shape.B, shape.L, shape.k, shape.carried),
+          outputs, wanted};
 }
+
+void check_shape(const Shape& shape) { check(case_of(shape)); }
 
 }  // namespace
 
@@ -103,60 +95,64 @@ TEST_CASE("the conv twin's gradient is that of finite differences", "[conv]") {
   for (const bool carried : {false, true}) {
     Run r({.B = 2, .L = 9, .starts = {5, 6}, .carried = carried});
     reference::Conv& s = r.twin;
-    const reference::ConvGrads g = reference::conv_grad(s, r.dy.values);
-    const auto loss = [&] { return reference::inner(reference::conv(s), r.dy.values); };
-    CHECK(reference::worst(g.x, reference::differences(s.x, loss)) < 1e-7);
-    CHECK(reference::worst(g.w, reference::differences(s.w, loss)) < 1e-7);
-    CHECK(reference::worst(g.bias, reference::differences(s.bias, loss)) < 1e-7);
-    CHECK(reference::worst(g.history, reference::differences(s.history, loss)) < 1e-7);
+    const reference::ConvGrads g = reference::conv_grad(s, r.dy.values());
+    const auto loss = [&] { return dot(reference::conv(s), r.dy.values()); };
+    CHECK(error_of(g.x, differences(s.x, loss)) < 1e-7);
+    CHECK(error_of(g.w, differences(s.w, loss)) < 1e-7);
+    CHECK(error_of(g.bias, differences(s.bias, loss)) < 1e-7);
+    CHECK(error_of(g.history, differences(s.history, loss)) < 1e-7);
   }
 }
 
 TEST_CASE("conv: every length and width", "[conv]") {
+  FT_ON_EACH_BACKEND;
   for (const int64_t L : {1, 2, 3, 7, 64, 65, 130})
     for (const int64_t k : {1, 2, 3, 4, 5})
       for (const bool carried : {false, true})
         for (const bool history : {false, true})
-          check({.B = 2, .L = L, .k = k, .carried = carried, .history = history, .bias = L != 7});
+          check_shape(
+              {.B = 2, .L = L, .k = k, .carried = carried, .history = history, .bias = L != 7});
 }
 
 TEST_CASE("conv: documents, also of one token and at block edges", "[conv]") {
+  FT_ON_EACH_BACKEND;
   const std::vector<std::vector<int64_t>> layouts{
       {1}, {2, 3, 4}, {64}, {63, 65}, {62, 63, 64, 65, 66}, {129}};
   for (const auto& starts : layouts)
     for (const bool carried : {false, true})
-      check({.B = 3, .L = 130, .starts = starts, .carried = carried});
+      check_shape({.B = 3, .L = 130, .starts = starts, .carried = carried});
 }
 
 TEST_CASE("conv: column views, many channels and bf16", "[conv]") {
-  check({.B = 2, .L = 70, .sections = {300, 70, 143}, .starts = {9}, .carried = true, .gap = 5});
+  FT_ON_EACH_BACKEND;
+  check_shape(
+      {.B = 2, .L = 70, .sections = {300, 70, 143}, .starts = {9}, .carried = true, .gap = 5});
   for (const int64_t L : {1, 7, 130})
-    check({.B = 2, .L = L, .starts = {5, 70}, .carried = true, .gap = 3, .dtype = Dtype::BF16});
+    check_shape(
+        {.B = 2, .L = L, .starts = {5, 70}, .carried = true, .gap = 3, .dtype = Dtype::BF16});
 }
 
+const Shape kLong{.B = 2, .L = 200, .starts = {20, 150}, .carried = true};
+
 TEST_CASE("conv: the number of threads does not change a bit", "[conv]") {
-  const int before = omp_get_max_threads();
-  const Shape shape{.B = 2, .L = 200, .starts = {20, 150}, .carried = true};
-  omp_set_num_threads(1);
-  Run one(shape);
-  one.forward(), one.backward();
-  for (const int threads : {2, 3}) {
-    omp_set_num_threads(threads);
-    Run many(shape);
-    many.forward(), many.backward();
-    for (auto field : {&Run::y, &Run::dx, &Run::dw, &Run::dbias, &Run::dhistory})
-      CHECK((one.*field).same_bits(many.*field));
-  }
-  omp_set_num_threads(before);
+  FT_ON_EACH_BACKEND;
+  check_threads(case_of(kLong));
+}
+
+TEST_CASE("conv: backends agree", "[conv][backends]") {
+  for (const bool history : {false, true})
+    check_backends(case_of({.B = 2, .L = 70, .starts = {9}, .history = history, .gap = 3}));
+  check_backends(case_of({.B = 2, .L = 130, .starts = {5}, .gap = 3, .dtype = Dtype::BF16}));
 }
 
 TEST_CASE("conv: parameter gradients accumulate or overwrite", "[conv]") {
+  FT_ON_EACH_BACKEND;
   Run r({.L = 20});
-  const reference::ConvGrads g = reference::conv_grad(r.twin, r.dy.values);
+  const reference::ConvGrads g = reference::conv_grad(r.twin, r.dy.values());
   r.backward(), r.backward();
   for (int64_t i = 0; i < r.C * r.s.k; ++i)
     CHECK(r.dw.at(i / r.s.k, i % r.s.k) == Approx(2 * g.w[i]).margin(1e-4));
   r.backward(Grad::Overwrite);
-  CHECK(r.dw.error(g.w) <= 1e-5);
-  CHECK(r.dbias.error(g.bias) <= 1e-5);
+  CHECK(error_of(r.dw, g.w) <= 1e-5);
+  CHECK(error_of(r.dbias, g.bias) <= 1e-5);
 }

@@ -58,6 +58,9 @@ TEST_CASE("a group that is only counted sends nothing and says what would be sen
   CHECK(value == 3);
   CHECK(c.tally.link_bytes == 7);
   CHECK_THROWS_AS(group->all_reduce(data, Reduce::Sum), Error);
+  c.where = "gradients";
+  CHECK_THROWS_WITH(c(ops::AllReduce{.data = Tensor(&value, Dtype::I32, {1}), .group = *group}),
+                    "gradients: all_reduce: data is int32 [1], wanted fp32 or fp64 [any]");
   // Two buckets of 8 parts each are under way; of one rank nothing is.
   const int64_t bucket = ops::AllReduce::kBucket;
   CHECK(ops::AllReduce::workspace(3 * bucket, Dtype::F32, 8) == 2 * bucket * 4);

@@ -1,6 +1,6 @@
 // Memory of a step: planned before the first, never grown after it.
-#include "app/fit.h"
-#include "app/trainer.h"
+#include "app/train/fit.h"
+#include "app/train/trainer.h"
 #include "cpu/common.h"
 #include "tests/catch.h"
 #include "tests/train/run.h"
