@@ -1,16 +1,16 @@
 // Commands and exit codes: 0 done, 1 failed, 2 bad usage or configuration, 75 stopped by a signal
 // after saving.
-#include "app/build_info.h"
-#include "app/command.h"
-#include "app/command.h"
-#include "app/command_line.h"
-#include "app/process_start.h"
-#include "app/rank_facts.h"
-#include "app/run_folder.h"
+#include "app/commands/command.h"
+#include "app/commands/command.h"
+#include "app/commands/command_line.h"
+#include "app/machine/build_info.h"
+#include "app/machine/process_start.h"
+#include "app/run/run_folder.h"
+#include "app/train/rank_facts.h"
 #include "core/heartbeat.h"
 #include "core/log.h"
 #include "core/mapping_fault.h"
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include <chrono>
 #include <cstdio>
@@ -25,7 +25,8 @@ using namespace ft;
 // The whole command line. `run` becomes what the chosen command does.
 struct CommandLine {
   CLI::App app{
-      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) from one YAML file"};
+      "Pretrains Falcon-H1 hybrid models (attention and Mamba-2 side by side) and Llamas from one "
+      "YAML file"};
   Run run;
 
   CommandLine() {

@@ -35,6 +35,7 @@ struct Tally {
   int64_t ops = 0;
   double flops = 0;  // of all ops, as executed
   double bytes = 0;
+  double link_bytes = 0;  // that go to other ranks
   // Of a counting pass only:
   double model_flops = 0;                     // of the ops that make up a model's, without padding
   std::map<std::string, double> flops_by_op;  // model_flops where an op has them, else flops
@@ -62,13 +63,16 @@ class Ctx {
 
   template <class Op>
   void operator()(const Op& op) {
-    static_assert(ops::All::has<Op>, "the op is missing in ops::All (core/ops.h)");
+    static_assert(
+        ops::All::has<Op> || requires { op.run(stream_); },
+        "an op of a backend that is missing in ops::All (core/ops.h)");
     if (replay && outputs_kept(op)) return;
     try {
       op.check();
       ++tally.ops;
       tally.flops += op.flops();
       tally.bytes += bytes_of(op);
+      if constexpr (requires { op.link_bytes(); }) tally.link_bytes += op.link_bytes();
       execute_ ? execute(op) : count(op);
     } catch (const Error& error) {
       rethrow_of(where, Op::kName, error);
@@ -102,13 +106,21 @@ class Ctx {
   template <class Op>
   void execute(const Op& op) {
     if (observer) observer->before(where, Op::kName);
-    if constexpr (kBuiltWithCuda) {
+    if constexpr (requires { op.run(stream_); }) {  // talks over a group: parallel/collectives.h
+      talk(op);
+    } else if constexpr (kBuiltWithCuda) {
       if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
       else run_on_cpu(op);
     } else {
       run_on_cpu(op);
     }
     if (observer) observer->after(where, Op::kName, outputs(op), op.flops(), bytes_of(op));
+  }
+  template <class Op>
+  void talk(const Op& op) {
+    if (device.kind() != DeviceKind::Cpu) return op.run(stream_);
+    const HostAccess access(device, stream_);  // MPI reads and writes until the last part is there
+    op.run(stream_);
   }
   template <class Op>
   void run_on_cpu(const Op& op) {
@@ -133,7 +145,10 @@ class Ctx {
     } else {
       tally.flops_by_op[Op::kName] += op.flops();
     }
-    if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
+    if constexpr (!requires { op.run(stream_); }) {
+      if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
+      else if constexpr (kBuiltWithCuda) cuda::need(op, tally.workspaces);
+    }
   }
   template <class Op>
   static double bytes_of(const Op& op) {

@@ -63,5 +63,7 @@ void need(const Op& op, WorkspaceNeed& n);
 namespace cuda {
 template <class Op>
 void run(const Op& op, Stream stream);
-}
+template <class Op>
+void need(const Op& op, WorkspaceNeed& n);
+}  // namespace cuda
 }  // namespace ft

@@ -1,7 +1,7 @@
 // Ranks that hold different things would train apart, or end in MPI's own words.
 #pragma once
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include <cstdint>
 #include <string>

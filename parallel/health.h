@@ -1,7 +1,7 @@
 // Verdicts that all ranks reach together.
 #pragma once
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include <functional>
 #include <string>

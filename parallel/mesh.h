@@ -2,7 +2,7 @@
 // order).
 #pragma once
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include <memory>
 

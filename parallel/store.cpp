@@ -1,13 +1,14 @@
 #include "parallel/store.h"
 
+#include "parallel/collectives.h"
+
 #include <algorithm>
 
 namespace ft {
 
 namespace {
 
-constexpr int64_t kAlign = 64;                 // elements: where a parameter begins in a buffer
-constexpr int64_t kBucket = int64_t{1} << 22;  // elements reduced at once over ranks
+constexpr int64_t kAlign = 64;  // elements: where a parameter begins in a buffer
 int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 Tensor slice(const Tensor& flat, int64_t at, const Param& p) {
@@ -151,28 +152,13 @@ void Store::refresh_copies(Ctx& c) {
   c(ops::ComputeCopies{.copies = buffers_.copies, .w = buffers_.master, .segments = segments()});
 }
 
-// In buckets, one under way while the next starts: what a group needs for its parts stays small.
-void Store::reduce_gradients(Group& data) {
-  if (data.size() == 1) return;
-  const HostAccess access(*device_);  // MPI reads and writes them until the last request is done
-  const int64_t n = buffers_.gradients.size();
-  Request before;
-  for (int64_t begin = 0; begin < n; begin += kBucket) {
-    Request next = data.all_reduce(
-        buffers_.gradients.row_range(begin, std::min(n, begin + kBucket)), Reduce::Sum);
-    before.wait();
-    before = std::move(next);
-  }
-  before.wait();
+void Store::reduce_gradients(Ctx& c, Group& data) {
+  c.where = "gradients over ranks";
+  if (data.size() > 1) c(ops::AllReduce{.data = buffers_.gradients, .group = data});
 }
 
-// Of each bucket that is under way, the ranks' parts of this rank's slice.
 int64_t Store::reduction_bytes(int ranks) const {
-  if (ranks == 1) return 0;
-  const int64_t n = buffers_.gradients.size(), first = std::min(n, kBucket),
-                second = std::min(n - first, kBucket);
-  const auto parts = [&](int64_t count) { return (count + ranks - 1) / ranks * ranks; };
-  return (parts(first) + parts(second)) * size_of(Dtype::F32);
+  return ops::AllReduce::workspace(buffers_.gradients.size(), buffers_.gradients.dtype, ranks);
 }
 
 std::vector<CheckpointPiece> Store::checkpoint_pieces(bool with_optimizer) const {

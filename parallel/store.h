@@ -8,8 +8,8 @@
 #include "core/memory.h"
 #include "core/param.h"
 #include "core/precision.h"
-#include "parallel/checkpoint.h"
-#include "parallel/comm.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/comm/comm.h"
 
 #include <functional>
 #include <vector>
@@ -44,7 +44,7 @@ class Store {
   void refresh_copies(Ctx& c);  // compute copies from master weights
 
   // Gradients summed over the data-parallel ranks, in rank order.
-  void reduce_gradients(Group& data);
+  void reduce_gradients(Ctx& c, Group& data);
   int64_t reduction_bytes(int ranks) const;  // that the group takes for it, and keeps
 
   // What a checkpoint holds; data-parallel ranks, which hold the same, share it out.

@@ -34,8 +34,32 @@ arrows cpu "core"
 arrows cuda "core"
 arrows data "core"
 arrows parallel "core"
-arrows models "core|parallel"
+arrows models/layers "core"
+arrows models/decoder "core|models/layers"
+arrows models/families "core|models/decoder|models/layers"
 arrows app "core|cpu|cuda|data|models|parallel"
+
+# The rooms of app/, each of which includes those behind it alone.
+rooms=(config machine run train text report commands)
+for i in "${!rooms[@]}"; do
+  allowed=$(IFS='|'; echo "${rooms[*]:0:i+1}")
+  wrong=$(git ls-files -- "app/${rooms[i]}" |
+    xargs -r grep -nE '^ *# *include "app/' | grep -vE "include \"app/($allowed)/" || true)
+  if [[ -n $wrong ]]; then
+    echo "lint: app/${rooms[i]}/ may include, of app/, only ${allowed//|/, } (DESIGN.md, Tree and arrows):" >&2
+    echo "$wrong" >&2
+    failed=1
+  fi
+done
+
+# Device memory is the backends': elsewhere no tensor's memory is looked into, values go through core/transfer.h.
+looked=$(git ls-files -- app core data models parallel | grep -E '\.(h|cpp)$' | grep -v '^core/tensor\.h$' |
+  xargs -r grep -nE '(\.|->)(ptr<[^>]*>|f32|i32)\(\)' || true)
+if [[ -n $looked ]]; then
+  echo "lint: tensors' memory is touched by cpu/, cuda/ and tests/ alone (core/device.h, core/transfer.h):" >&2
+  echo "$looked" >&2
+  failed=1
+fi
 
 # A tool of version 14, or nothing.
 version_14() {

@@ -2,7 +2,7 @@
 #define CATCH_CONFIG_RUNNER
 #include "tests/catch.h"
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 #include "tests/world.h"
 
 #include <cstdio>

@@ -21,6 +21,7 @@ class ProtectedDevice : public cpu::CpuDevice {
  public:
   ProtectedDevice();
   ~ProtectedDevice() override;
+  std::string description() const override { return CpuDevice::description() + ", protected"; }
   void* allocate(size_t bytes) override;
   void release(void* memory) override;
   void* allocate_host(size_t bytes) override;

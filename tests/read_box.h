@@ -1,7 +1,7 @@
 // Boxes of a checkpoint's tensors as the tests look at them.
 #pragma once
 
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 
 #include <algorithm>
 #include <string>

@@ -18,9 +18,10 @@ std::string module_of(const Param& param) {
 }
 }  // namespace
 
-Model::Model(const ModelConfig& config, Precision precision)
+Model::Model(const ModelConfig& config, Precision precision, const Stage& stage)
     : config_(config),
       precision_(precision),
+      stage_(stage),
       pattern_(expand_pattern(config.layer_pattern, config.num_hidden_layers)),
       padded_vocab_((config.vocab_size + kVocabPad - 1) / kVocabPad * kVocabPad) {
   const int64_t V = config.vocab_size, d = config.hidden_size;
@@ -30,18 +31,20 @@ Model::Model(const ModelConfig& config, Precision precision)
     p.pieces.push_back(matrix(name, 0, 0, V, d, init, Cut::Out, {kind, part}));
     return p;
   };
-  embed_ = table(kEmbeddingName, ParamClass::Embedding, "embedding");
-  if (!config.tie_word_embeddings) head_ = table(kHeadName, ParamClass::Head, "head");
-  final_norm_.declare("model.final_layernorm.weight", d, config.rms_norm_eps);
-  blocks_.reserve(pattern_.size());
-  for (size_t l = 0; l < pattern_.size(); ++l)
-    blocks_.emplace_back(config_, precision_, static_cast<int64_t>(l), pattern_[l]);
+  const bool tied = config.tie_word_embeddings;
+  if (stage.embedding || (stage.head && tied))
+    embed_ = table(kEmbeddingName, ParamClass::Embedding, "embedding");
+  if (stage.head && !tied) head_ = table(kHeadName, ParamClass::Head, "head");
+  if (stage.head) final_norm_.declare("model.final_layernorm.weight", d, config.rms_norm_eps);
+  blocks_.reserve(static_cast<size_t>(stage.last - stage.first));
+  for (int64_t l = stage.first; l < stage.last; ++l)
+    blocks_.emplace_back(config_, precision_, l, pattern_[static_cast<size_t>(l)]);
 }
 
 void Model::visit(const std::function<void(Param&)>& f) {
-  f(embed_);
+  if (embed_.present()) f(embed_);
   for (Block& block : blocks_) block.visit(f);
-  final_norm_.visit(f);
+  if (stage_.head) final_norm_.visit(f);
   if (head_.present()) f(head_);
 }
 
@@ -57,8 +60,10 @@ void Model::plan(Memory& memory, const ModelPlan& plan) {
                   memory.make("inputs", Dtype::I32, {T})};
     for (size_t l = 0; l <= blocks_.size(); ++l)
       set.stream.push_back(memory.make("residual stream", precision_.residual, {T, d}));
-    set.final = memory.make("activations", precision_.compute, {T, d});
-    set.rstd = memory.make("activations", Dtype::F32, {T});
+    if (stage_.head) {
+      set.final = memory.make("activations", precision_.compute, {T, d});
+      set.rstd = memory.make("activations", Dtype::F32, {T});
+    }
     for (const Block& block : blocks_) {
       set.banks.emplace_back(memory, shared_, policy);
       block.saved(set.banks.back(), plan.largest);
@@ -94,11 +99,7 @@ BlockInputs Model::block_inputs(const SlotSet& set, const Extent& e) const {
 void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
   SlotSet& set = slots_[slot];
   const int64_t T = e.tokens();
-  c.where = "model.embed_tokens";
-  c(ops::Embedding{.y = set.stream[0].row_range(0, T),
-                   .ids = cut(set, e).ids,
-                   .weight = embed_.value,
-                   .scale = static_cast<float>(config_.embedding_multiplier)});
+  if (stage_.embedding) embed(c, set, e);
   BlockInputs in = block_inputs(set, e);
   for (size_t l = 0; l < blocks_.size(); ++l) {
     beat();
@@ -107,7 +108,15 @@ void Model::forward(Ctx& c, int64_t slot, const Extent& e) {
     blocks_[l].forward(c, blocks_[l].saved(set.banks[l], e), in, set.stream[l].row_range(0, T),
                        {set.stream[l + 1].row_range(0, T), true});
   }
-  final_norm(c, set, e);
+  if (stage_.head) final_norm(c, set, e);
+}
+
+void Model::embed(Ctx& c, const SlotSet& set, const Extent& e) const {
+  c.where = "model.embed_tokens";
+  c(ops::Embedding{.y = set.stream[0].row_range(0, e.tokens()),
+                   .ids = cut(set, e).ids,
+                   .weight = embed_.value,
+                   .scale = static_cast<float>(config_.embedding_multiplier)});
 }
 
 void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
@@ -161,45 +170,48 @@ void Model::loss(Ctx& c, int64_t slot, const Extent& e, Grad grad) {
   add_losses(c, losses, grad);
 }
 
-void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
-  SlotSet& set = slots_[slot];
+void Model::head_backward(Ctx& c, const SlotSet& set, const Extent& e) {
   const int64_t T = e.tokens();
   Param& head = head_.present() ? head_ : embed_;
   const Tensor losses(losses_.data, Dtype::F32, {2, T});
   const Tensor loss = losses.view({2 * T}).row_range(0, T),
                z = losses.view({2 * T}).row_range(T, 2 * T);
-  const Tensor dstream = dstream_.row_range(0, T);
-  {
-    const Temp dfinal = c.temp(precision_.compute, {T, config_.hidden_size});
-    const float alpha = static_cast<float>(config_.lm_head_multiplier);
-    Grad grad = c.grad;
-    for_chunks(c, set, e, [&](int64_t b, int64_t n, const Tensor& logits) {
-      c(ops::CrossEntropy{.loss = loss.row_range(b, n),
-                          .z = z.row_range(b, n),
-                          .logits = logits,
-                          .labels = set.inputs.labels.row_range(b, n),
-                          .vocab = config_.vocab_size,
-                          .z_loss = plan_.z_loss,
-                          .inv_count = inv_count_});
-      c(ops::Gemm{.y = dfinal.get().row_range(b, n),
-                  .a = logits,
-                  .b = head.value,
-                  .trans_b = false,
-                  .alpha = alpha});
-      c(ops::Gemm{.y = head.grad,
-                  .a = logits,
-                  .b = set.final.row_range(b, n),
-                  .trans_a = true,
-                  .trans_b = false,
-                  .alpha = alpha,
-                  .grad = grad});
-      grad = Grad::Accumulate;
-    });
-    add_losses(c, losses, c.grad);
-    c.where = module_of(final_norm_.weight);
-    final_norm_.backward(c, set.rstd.row_range(0, T), set.stream.back().row_range(0, T), dfinal,
-                         dstream);
-  }
+  const Temp dfinal = c.temp(precision_.compute, {T, config_.hidden_size});
+  const float alpha = static_cast<float>(config_.lm_head_multiplier);
+  Grad grad = c.grad;
+  for_chunks(c, set, e, [&](int64_t b, int64_t n, const Tensor& logits) {
+    c(ops::CrossEntropy{.loss = loss.row_range(b, n),
+                        .z = z.row_range(b, n),
+                        .logits = logits,
+                        .labels = set.inputs.labels.row_range(b, n),
+                        .vocab = config_.vocab_size,
+                        .z_loss = plan_.z_loss,
+                        .inv_count = inv_count_});
+    c(ops::Gemm{.y = dfinal.get().row_range(b, n),
+                .a = logits,
+                .b = head.value,
+                .trans_b = false,
+                .alpha = alpha});
+    c(ops::Gemm{.y = head.grad,
+                .a = logits,
+                .b = set.final.row_range(b, n),
+                .trans_a = true,
+                .trans_b = false,
+                .alpha = alpha,
+                .grad = grad});
+    grad = Grad::Accumulate;
+  });
+  add_losses(c, losses, c.grad);
+  c.where = module_of(final_norm_.weight);
+  final_norm_.backward(c, set.rstd.row_range(0, T), set.stream.back().row_range(0, T), dfinal,
+                       gradient(e));
+}
+
+void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
+  SlotSet& set = slots_[slot];
+  const int64_t T = e.tokens();
+  const Tensor dstream = gradient(e);
+  if (stage_.head) head_backward(c, set, e);
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = blocks_.size(); l-- > 0;) {
     beat();
@@ -212,14 +224,25 @@ void Model::backward(Ctx& c, int64_t slot, const Extent& e) {
     }
     blocks_[l].backward(c, saved, in, x, dstream);
   }
+  if (!stage_.embedding) return;
   c.where = "model.embed_tokens";
   c(ops::EmbeddingGrad{.dweight = embed_.grad,
                        .dy = dstream,
                        .ids = cut(set, e).ids,
                        .scale = static_cast<float>(config_.embedding_multiplier),
                        .padding_id = config_.pad_token_id.value_or(-1),
-                       .grad = head_.present() ? c.grad : Grad::Accumulate});
+                       .grad = stage_.head && !head_.present() ? Grad::Accumulate : c.grad});
 }
+
+Tensor Model::input(int64_t slot, const Extent& e) const {
+  return slots_[slot].stream.front().row_range(0, e.tokens());
+}
+
+Tensor Model::output(int64_t slot, const Extent& e) const {
+  return slots_[slot].stream.back().row_range(0, e.tokens());
+}
+
+Tensor Model::gradient(const Extent& e) const { return dstream_.row_range(0, e.tokens()); }
 
 Tensor Model::hidden(int64_t slot, int64_t layer, const Extent& e) const {
   const SlotSet& set = slots_[slot];
@@ -236,10 +259,7 @@ Model::Cache Model::make_cache(Memory& memory, int64_t capacity) const {
 void Model::decode(Ctx& c, Cache& cache, int64_t tokens, const Tensor& out) {
   SlotSet& set = slots_[0];
   const Extent e{1, tokens};
-  c(ops::Embedding{.y = set.stream[0].row_range(0, tokens),
-                   .ids = cut(set, e).ids,
-                   .weight = embed_.value,
-                   .scale = static_cast<float>(config_.embedding_multiplier)});
+  embed(c, set, e);
   const BlockInputs in = block_inputs(set, e);
   for (size_t l = 0; l < blocks_.size(); ++l) {
     cache.blocks[l].attention.length = cache.length;

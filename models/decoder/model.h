@@ -1,4 +1,5 @@
-// Embedding, blocks, final norm and head; forward and backward of one micro-batch, by hand.
+// Embedding, blocks, final norm and head, or a stage of them; forward and backward of one micro-batch,
+// by hand.
 #pragma once
 
 #include "core/context.h"
@@ -15,6 +16,14 @@
 #include <vector>
 
 namespace ft {
+
+// A part of a model that works on its own: blocks [first, last) and, where it has them, the embedding
+// and the head with its norm.
+struct Stage {
+  int64_t first = 0, last = 0;
+  bool embedding = true, head = true;
+  static Stage whole(const ModelConfig& model) { return {.last = model.num_hidden_layers}; }
+};
 
 // How a model is to be laid out in memory.
 struct ModelPlan {
@@ -33,7 +42,9 @@ struct MicroInputs {
 
 class Model {
  public:
-  Model(const ModelConfig& config, Precision precision);
+  Model(const ModelConfig& config, Precision precision)
+      : Model(config, precision, Stage::whole(config)) {}
+  Model(const ModelConfig& config, Precision precision, const Stage& stage);
 
   // Storage of activations and buffers. Parameters must be bound (parallel/store.h) before anything
   // runs.
@@ -53,6 +64,12 @@ class Model {
   void each_logits(Ctx& c, int64_t slot, const Extent& extent, const LogitRows& f) {
     for_chunks(c, slots_[slot], extent, f);
   }
+  // The residual stream where a stage begins and ends, [T, d]: without an embedding the input is
+  // written before forward. The gradient, [T, d] too, is of the output before backward, where without
+  // a head it is written; after it, of the input.
+  Tensor input(int64_t slot, const Extent& extent) const;
+  Tensor output(int64_t slot, const Extent& extent) const;
+  Tensor gradient(const Extent& extent) const;
   // Value l of the residual stream (0: scaled embedding), and for l = layers the final norm's
   // output.
   Tensor hidden(int64_t slot, int64_t layer, const Extent& extent) const;
@@ -94,7 +111,9 @@ class Model {
   };
   BlockInputs block_inputs(const SlotSet& set, const Extent& extent) const;
   MicroInputs cut(const SlotSet& set, const Extent& extent) const;
+  void embed(Ctx& c, const SlotSet& set, const Extent& extent) const;
   void final_norm(Ctx& c, const SlotSet& set, const Extent& extent);
+  void head_backward(Ctx& c, const SlotSet& set, const Extent& extent);
   int64_t chunk_rows(int64_t tokens) const;
   // Over chunks of tokens: logits, then f(first row, last row, logits).
   void for_chunks(Ctx& c, const SlotSet& set, const Extent& extent,
@@ -103,6 +122,7 @@ class Model {
 
   ModelConfig config_;
   Precision precision_;
+  Stage stage_;
   std::string pattern_;
   int64_t padded_vocab_;
   ModelPlan plan_;

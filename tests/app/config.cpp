@@ -1,8 +1,8 @@
 // The configuration of a run: what it reads, what it refuses, and that the resolved one reads back.
-#include "app/config.h"
+#include "app/config/config.h"
 
-#include "app/config_check.h"
-#include "app/recipe.h"
+#include "app/config/config_check.h"
+#include "app/train/recipe.h"
 #include "core/file.h"
 #include "models/families/config_file.h"
 #include "tests/catch.h"

@@ -1,8 +1,8 @@
 // Llama's dictionary: its config.json, its settings in a configuration file, its sizes.
-#include "app/config.h"
-#include "app/engine.h"
-#include "app/fit.h"
-#include "app/plan_text.h"
+#include "app/config/config.h"
+#include "app/train/engine.h"
+#include "app/train/fit.h"
+#include "app/train/plan_text.h"
 #include "core/file.h"
 #include "models/families/build.h"
 #include "models/families/config_file.h"

@@ -1,10 +1,12 @@
 // The plan: exact counts, the closed form of the multipliers, memory, and the schedule's table.
-#include "app/plan_text.h"
+#include "app/train/plan_text.h"
 
-#include "app/fit.h"
-#include "app/recipe.h"
-#include "app/trainer.h"
+#include "app/train/fit.h"
+#include "app/train/memory_plan.h"
+#include "app/train/recipe.h"
+#include "app/train/trainer.h"
 #include "core/file.h"
+#include "core/virtual_device.h"
 #include "cpu/device.h"
 #include "models/decoder/multipliers.h"
 #include "tests/catch.h"
@@ -196,6 +198,23 @@ TEST_CASE("plan: FLOPs of the released sizes, forward and backward, per token", 
   const Config c = shipped(name, {fmt::format("data.sequence_length={}", length),
                                   "model.mamba_chunk_size=128", "train.micro_batch=1"});
   CHECK(3e-9 * counted(c) == Approx(gflops).epsilon(0.005));
+}
+
+TEST_CASE("plan: a device that is not there is counted like one that is", "[plan]") {
+  const Config c = resolve(shipped("quickstart", {}), int64_t{1} << 40);
+  const auto cpu = cpu::open_device(1);
+  const auto planned = virtual_device(DeviceKind::Cpu, 1000, "machine"),
+             gpu = virtual_device(DeviceKind::Cuda, 2000, "accelerator");
+  Engine on_cpu(*cpu, engine_options(c, true)), on_plan(*planned, engine_options(c, true)),
+      on_gpu(*gpu, engine_options(c, true));
+  CHECK(sum_of(memory_of_run(c, on_plan, 2)) == sum_of(memory_of_run(c, on_cpu, 2)));
+  CHECK(on_gpu.memory().ledger() == on_cpu.memory().ledger());
+  CHECK(on_gpu.count(true).flops == on_cpu.count(true).flops);
+  CHECK((gpu->kind() == DeviceKind::Cuda && gpu->memory_total() == 2000));
+  CHECK(on_plan.workspaces().total(2) > 0);
+  CHECK(on_gpu.workspaces().total(2) == 0);  // threads of the host
+  CHECK_THROWS_WITH(Engine(*gpu, engine_options(c, false)), Catch::Contains("accelerator"));
+  CHECK(planned->allocations() + gpu->allocations() + cpu->allocations() == 0);
 }
 
 TEST_CASE("plan: the batch's equation is true", "[plan]") {

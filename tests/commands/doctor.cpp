@@ -1,5 +1,5 @@
 // doctor: its verdicts on machines that are made up, and its words on this one.
-#include "app/doctor.h"
+#include "app/machine/diagnose.h"
 #include "tests/catch.h"
 #include "tests/commands/command.h"
 

@@ -6,8 +6,8 @@
 
 #include <sys/resource.h>
 
-#include <fstream>
 #include <chrono>
+#include <fstream>
 #include <thread>
 
 using namespace ft;

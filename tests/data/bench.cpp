@@ -1,5 +1,5 @@
 // How fast data come; hidden: run with [.bench]. Prints a line for each figure.
-#include "app/tokenize.h"
+#include "app/commands/tokenize.h"
 #include "data/loader.h"
 #include "tests/catch.h"
 #include "tests/data/sets.h"

@@ -1,4 +1,4 @@
-#include "app/tokenize.h"
+#include "app/commands/tokenize.h"
 #include "core/check.h"
 #include "data/jsonl.h"
 #include "data/set_info.h"

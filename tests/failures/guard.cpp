@@ -1,8 +1,8 @@
 // Steps that must not reach the weights.
-#include "app/guard.h"
+#include "app/train/guard.h"
 #include "core/ops.h"
 #include "core/rng.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/data/sets.h"
 #include "tests/failures/job.h"
 #include "tests/world.h"

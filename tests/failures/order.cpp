@@ -1,5 +1,5 @@
 // The order of a step: report, stop, save, validate. What is measured never costs what was trained.
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/failures/job.h"
 
 using namespace ft;
@@ -68,7 +68,7 @@ TEST_CASE("failures: a signal does not wait for validation, which is made up for
   const int ranks = GENERATE(1, 2);
   const std::string name = fmt::format("signal-validation-{}", ranks), run = run_folder(name);
   const std::string sets =
-      "train.tokens=23040 checkpoint.every=0 validate.every=1 validate.sequences=4" +
+      "train.tokens=11520 checkpoint.every=0 validate.every=1 validate.sequences=4" +
       validation("a", make_set()) + validation("b", make_set(), 1);
   {
     Job job(name, ranks, sets);
@@ -81,14 +81,14 @@ TEST_CASE("failures: a signal does not wait for validation, which is made up for
   REQUIRE(stop.size() == 1);
   CHECK(stop[0]["why"] == "SIGUSR1");
   const int step = stop[0]["step"].get<int>();
-  REQUIRE(step < 60);
+  REQUIRE(step < 30);
   CHECK(stop[0]["path"] == checkpoint_path(name, step));
   CHECK(log_of(name).find(fmt::format("validation after step {} is left out", step)) !=
         std::string::npos);
   CHECK(validated(run, "b").size() < static_cast<size_t>(step));
   REQUIRE(train(name, ranks, sets) == 0);
-  std::vector<int> all(60);
-  for (int i = 0; i < 60; ++i) all[static_cast<size_t>(i)] = i + 1;
+  std::vector<int> all(30);
+  for (int i = 0; i < 30; ++i) all[static_cast<size_t>(i)] = i + 1;
   CHECK(validated(run, "a") == all);
   CHECK(validated(run, "b") == all);
 }

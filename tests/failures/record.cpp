@@ -1,5 +1,5 @@
 // What a run leaves of itself: its record is never lost to a new start, and says what happened.
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/failures/job.h"
 
 #include <algorithm>

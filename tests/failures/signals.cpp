@@ -1,5 +1,5 @@
 // Stops, kills and hangs: what is left behind is whole, and the run goes on bit for bit.
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "parallel/health.h"
 #include "tests/failures/job.h"
 
@@ -12,8 +12,8 @@ using namespace ft::test;
 namespace {
 
 // A run long enough to be interrupted, and what it is at its end when nothing interrupts it.
-constexpr int kSteps = 500;
-const std::string kLong = "train.tokens=192000 checkpoint.keep_last=600";
+constexpr int kSteps = 300;
+const std::string kLong = "train.tokens=115200 checkpoint.keep_last=400";
 
 const Tensors& undisturbed(int ranks) {
   static std::map<int, Tensors> known;

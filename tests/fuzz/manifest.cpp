@@ -1,5 +1,5 @@
 #include "core/check.h"
-#include "parallel/checkpoint_io.h"
+#include "parallel/checkpoint/io.h"
 #include "tests/fuzz/targets.h"
 
 #include <cstdlib>

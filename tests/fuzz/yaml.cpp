@@ -1,4 +1,4 @@
-#include "app/config.h"
+#include "app/config/config.h"
 #include "core/check.h"
 #include "tests/fuzz/targets.h"
 

@@ -1,7 +1,7 @@
 // A small model on two threads with random weights everywhere, for tests of whole models.
 #pragma once
 
-#include "app/engine.h"
+#include "app/train/engine.h"
 #include "core/rng.h"
 #include "cpu/device.h"
 #include "parallel/initialise.h"

@@ -3,8 +3,8 @@
 
 #include "core/check.h"
 #include "core/file.h"
-#include "parallel/checkpoint.h"
-#include "parallel/checkpoint_io.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/io.h"
 #include "tests/catch.h"
 #include "tests/read_box.h"
 #include "tests/world.h"

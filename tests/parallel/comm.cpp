@@ -1,5 +1,5 @@
 // Collectives against a plain fold in rank order; every [mpi] case also holds for a world of one.
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 #include "core/check.h"
 #include "core/heartbeat.h"

@@ -1,8 +1,8 @@
 // metrics.jsonl and its names; what the folder keeps of them when a run resumes.
 #include "tests/catch.h"
 
-#include "app/run_folder.h"
-#include "app/validator.h"
+#include "app/run/run_folder.h"
+#include "app/train/validator.h"
 #include "core/check.h"
 #include "core/file.h"
 

@@ -1,7 +1,7 @@
 // Lines for people: their form, their width, what averages leave out.
 #include "tests/catch.h"
 
-#include "app/progress.h"
+#include "app/run/progress.h"
 
 #include <cmath>
 #include <regex>

@@ -1,10 +1,10 @@
 // The report of runs that never were: complete, empty, damaged, huge, with names that are markup.
 #include "tests/catch.h"
 
-#include "app/chart.h"
-#include "app/report.h"
-#include "app/report_parts.h"
-#include "app/run_folder.h"
+#include "app/report/chart.h"
+#include "app/report/page.h"
+#include "app/report/parts.h"
+#include "app/run/run_folder.h"
 #include "core/check.h"
 #include "core/file.h"
 

@@ -1,7 +1,7 @@
 // Event files, read back by a decoder of their own; tests/report/read_events.py asks TensorBoard's.
 #include "tests/catch.h"
 
-#include "app/tensorboard.h"
+#include "app/run/tensorboard.h"
 #include "core/check.h"
 #include "core/file.h"
 

@@ -1,7 +1,7 @@
 // Ids and texts are those of the Hugging Face library; what we cannot do is refused by name.
-#include "data/text/tokenizer_json.h"
 #include "core/check.h"
 #include "core/file.h"
+#include "data/text/tokenizer_json.h"
 #include "tests/catch.h"
 
 #include <nlohmann/json.hpp>

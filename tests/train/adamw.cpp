@@ -3,7 +3,7 @@
 #include "data/order.h"
 #include "data/token_writer.h"
 #include "data/tokens.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/catch.h"
 #include "tests/train/run.h"
 

@@ -1,6 +1,6 @@
 // Memory of a step: planned before the first, never grown after it.
-#include "app/fit.h"
-#include "app/trainer.h"
+#include "app/train/fit.h"
+#include "app/train/trainer.h"
 #include "cpu/common.h"
 #include "tests/catch.h"
 #include "tests/train/run.h"
@@ -22,7 +22,8 @@ TEST_CASE("train: nothing is allocated after the first step", "[memory]") {
   Config config = load_config("tests/train/tiny.yaml",
                               {"data.train.0.path=" + set, "train.recompute=" + recompute,
                                "train.precision=" + precision, "train.micro_batch=3"});
-  Trainer trainer(world(), resolve(config));
+  const auto device = open_device(config.run, world());
+  Trainer trainer(world(), *device, resolve(config));
   trainer.start(std::nullopt);
   trainer.step();
   const int64_t allocations = trainer.engine().device().allocations();
@@ -49,7 +50,9 @@ TEST_CASE("train: workspaces take what the plan counted", "[memory]") {
     for (std::istringstream words(sets); words >> all.emplace_back();) {
     }
     all.pop_back();
-    Trainer trainer(world(), resolve(load_config("tests/train/tiny.yaml", all)));
+    const Config config = load_config("tests/train/tiny.yaml", all);
+    const auto device = open_device(config.run, world());
+    Trainer trainer(world(), *device, resolve(config));
     trainer.start(std::nullopt);
     trainer.step();
     taken = cpu::workspace_bytes() - before;

@@ -4,7 +4,7 @@
 #include "core/check.h"
 #include "core/file.h"
 #include "core/safetensors.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint/checkpoint.h"
 #include "tests/read_box.h"
 
 #include <sys/wait.h>
