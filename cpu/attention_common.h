@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu/common.h"
-#include "cpu/panel.h"
+#include "cpu/gemm/micro_kernels.h"
 
 #include <array>
 

@@ -2,7 +2,7 @@
 
 #include "core/limits.h"
 #include "cpu/common.h"
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pair_kernels.h"
 
 #include <immintrin.h>
 #include <omp.h>

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "cpu/rows.h"
-#include "cpu/panel.h"
+#include "cpu/gemm/micro_kernels.h"
 
 namespace ft::cpu {
 

@@ -4,7 +4,7 @@
 #include "tests/ops/case.h"
 
 #include "cpu/common.h"
-#include "tests/reference/elementwise.h"
+#include "tests/reference/mlp.h"
 #include "tests/reference/norm.h"
 
 #include <limits>

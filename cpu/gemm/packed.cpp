@@ -2,10 +2,10 @@
 // right factor is packed into panels as wide as a kernel's result, chunk by chunk and once for all
 // threads; blocks of the left factor then pass over the panels. A panel stays in the first cache, a
 // block in the second.
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
-#include "cpu/gemm_pack.h"
-#include "cpu/pair_pack.h"
+#include "cpu/gemm/pack.h"
+#include "cpu/gemm/pair_pack.h"
 
 #include <omp.h>
 

@@ -1,7 +1,7 @@
 // Each set of the CPU's kernels that this processor offers, called by itself.
-#include "tests/ops/gemm.h"
+#include "tests/ops/linear.h"
 
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
 using namespace ft;
 using namespace ft::test;

@@ -1,4 +1,4 @@
-#include "cpu/panel.h"
+#include "cpu/gemm/micro_kernels.h"
 
 #include <utility>
 
@@ -6,14 +6,14 @@ namespace ft::cpu {
 
 namespace avx2 {
 constexpr int kLanes = 8, kRows = 6;  // 12 of 16 registers gather results
-#include "cpu/panel_kernels.inc"
+#include "cpu/gemm/micro_kernels.inc"
 }  // namespace avx2
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,prefer-vector-width=512")
 namespace avx512 {
 constexpr int kLanes = 16, kRows = 12;  // 24 of 32
-#include "cpu/panel_kernels.inc"
+#include "cpu/gemm/micro_kernels.inc"
 }  // namespace avx512
 #pragma GCC pop_options
 

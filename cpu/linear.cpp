@@ -2,7 +2,7 @@
 // single-threaded library call a tile, our own threads over tiles, so that the result does not
 // depend on the number of threads. All others: gemm_panels.h.
 #include "cpu/common.h"
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
 #include <omp.h>
 

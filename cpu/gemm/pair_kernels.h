@@ -2,7 +2,7 @@
 // These instructions take two neighbours of the inner dimension at a time, a pair.
 #pragma once
 
-#include "cpu/panel.h"
+#include "cpu/gemm/micro_kernels.h"
 
 namespace ft::cpu {
 

@@ -1,6 +1,6 @@
 // Matrix products against their twin in double: every form, strided views, odd sizes, both dtypes.
 // Each set of kernels by itself: gemm_kernels.cpp.
-#include "tests/ops/gemm.h"
+#include "tests/ops/linear.h"
 
 namespace ft::test {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/ops.h"
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pair_kernels.h"
 
 namespace ft::cpu {
 

@@ -1,4 +1,4 @@
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pair_kernels.h"
 
 #include <cpuid.h>
 #include <immintrin.h>
