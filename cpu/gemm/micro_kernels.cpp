@@ -22,15 +22,15 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
 
-const Panels& avx2_panels() { return avx2::kTable; }
+const MicroKernels& avx2_kernels() { return avx2::kTable; }
 
-const Panels* avx512_panels() {
+const MicroKernels* avx512_kernels() {
   static const bool offered = has_avx512();
   return offered ? &avx512::kTable : nullptr;
 }
 
-const Panels& panels() {
-  static const Panels& chosen = avx512_panels() ? *avx512_panels() : avx2_panels();
+const MicroKernels& micro_kernels() {
+  static const MicroKernels& chosen = avx512_kernels() ? *avx512_kernels() : avx2_kernels();
   return chosen;
 }
 
