@@ -63,8 +63,9 @@ class Ctx {
 
   template <class Op>
   void operator()(const Op& op) {
-    static_assert(ops::All::has<Op> || requires { op.link_bytes(); },  // parallel/collectives.h
-                  "the op is missing in ops::All (core/ops.h)");
+    static_assert(
+        ops::All::has<Op> || requires { op.run(stream_); },
+        "an op of a backend that is missing in ops::All (core/ops.h)");
     if (replay && outputs_kept(op)) return;
     try {
       op.check();

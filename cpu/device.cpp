@@ -2,7 +2,7 @@
 
 #include "core/limits.h"
 #include "cpu/common.h"
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pair_kernels.h"
 
 #include <immintrin.h>
 #include <omp.h>
@@ -49,8 +49,8 @@ void flush_denormals() {
 }
 
 const char* instruction_set() {
-  if (amx_panels()) return "AVX-512 with AMX";
-  if (avx512_bf16_panels()) return "AVX-512 with bf16";
+  if (amx_kernels()) return "AVX-512 with AMX";
+  if (avx512_bf16_kernels()) return "AVX-512 with bf16";
   if (__builtin_cpu_supports("avx512f")) return "AVX-512";
   return __builtin_cpu_supports("avx2") ? "AVX2" : "SSE2";
 }

@@ -8,11 +8,11 @@
 // Every exponent is a difference of at most 0. Sums reach thousands where what matters are
 // differences around 1, so a sum is kept as two floats, high and low, and a difference of sums
 // keeps fp32's digits at any chunk.
-// Tiles are padded with zeros to whole panels of panel.h, so no product has an edge case.
+// Tiles are padded with zeros to whole panels of micro_kernels.h, so no product has an edge case.
 #pragma once
 
 #include "cpu/rows.h"
-#include "cpu/panel.h"
+#include "cpu/gemm/micro_kernels.h"
 
 namespace ft::cpu {
 

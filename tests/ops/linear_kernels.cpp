@@ -1,7 +1,7 @@
 // Each set of the CPU's kernels that this processor offers, called by itself.
-#include "tests/ops/gemm.h"
+#include "tests/ops/linear.h"
 
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
 using namespace ft;
 using namespace ft::test;
@@ -33,21 +33,21 @@ void plain_product(int64_t rows, int64_t depth, cpu::LeftPairs a, const cpu::Pai
     }
 }
 template <int most_rows>
-constexpr cpu::PairPanels kPlain{.rows = most_rows,
-                                 .columns = 32,
-                                 .product = plain_product<most_rows>,
-                                 .enter = [] {},
-                                 .leave = [] {}};
+constexpr cpu::PairKernels kPlain{.rows = most_rows,
+                                  .columns = 32,
+                                  .product = plain_product<most_rows>,
+                                  .enter = [] {},
+                                  .leave = [] {}};
 
 }  // namespace
 
 TEST_CASE("gemm equals its twin on every kind of bf16 kernel", "[gemm][bf16]") {
   Bench bench(backends().front());
-  const std::pair<const char*, const cpu::PairPanels*> kinds[] = {
+  const std::pair<const char*, const cpu::PairKernels*> kinds[] = {
       {"plain, 32 rows", &kPlain<32>},
       {"plain, 12 rows", &kPlain<12>},
-      {"AVX512_BF16", cpu::avx512_bf16_panels()},
-      {"AMX", cpu::amx_panels()}};
+      {"AVX512_BF16", cpu::avx512_bf16_kernels()},
+      {"AMX", cpu::amx_kernels()}};
   for (const auto& [name, kernels] : kinds) {
     if (!kernels) {
       say_skipped(name);
@@ -62,8 +62,8 @@ TEST_CASE("gemm equals its twin on every kind of bf16 kernel", "[gemm][bf16]") {
 
 TEST_CASE("gemm equals its twin on every kind of fp32 kernel", "[gemm]") {
   Bench bench(backends().front());
-  const std::pair<const char*, const cpu::Panels*> kinds[] = {{"AVX2", &cpu::avx2_panels()},
-                                                              {"AVX-512", cpu::avx512_panels()}};
+  const std::pair<const char*, const cpu::MicroKernels*> kinds[] = {
+      {"AVX2", &cpu::avx2_kernels()}, {"AVX-512", cpu::avx512_kernels()}};
   for (const auto& [name, kernels] : kinds) {
     if (!kernels) {
       say_skipped(name);
@@ -72,7 +72,7 @@ TEST_CASE("gemm equals its twin on every kind of fp32 kernel", "[gemm]") {
     INFO(name);
     for (Dtype in : kBoth)
       check_gemm_sizes(in, [&, kernels = kernels](const ops::Gemm& op) {
-        bench.kernel([&] { cpu::multiply_panels(op, *kernels); });
+        bench.kernel([&] { cpu::multiply_packed(op, *kernels); });
       });
   }
 }
@@ -81,8 +81,8 @@ TEST_CASE("gemm equals its twin on every kind of fp32 kernel", "[gemm]") {
 // written right.
 TEST_CASE("small products equal plain loops on every kind of kernel", "[gemm]") {
   Bench bench(backends().front());
-  const std::pair<const char*, const cpu::Panels*> kinds[] = {{"AVX2", &cpu::avx2_panels()},
-                                                              {"AVX-512", cpu::avx512_panels()}};
+  const std::pair<const char*, const cpu::MicroKernels*> kinds[] = {
+      {"AVX2", &cpu::avx2_kernels()}, {"AVX-512", cpu::avx512_kernels()}};
   for (const auto& [name, kernels] : kinds) {
     if (!kernels) {
       say_skipped(name);

@@ -1,6 +1,6 @@
-// Matrix products against their twin in double: every form, strided views, odd sizes, both dtypes.
-// Each set of kernels by itself: gemm_kernels.cpp.
-#include "tests/ops/gemm.h"
+// Matrix products and biases against their twins in double: every form, strided views, odd sizes, both dtypes.
+// Each set of kernels by itself: linear_kernels.cpp.
+#include "tests/ops/linear.h"
 
 namespace ft::test {
 
@@ -164,4 +164,22 @@ TEST_CASE("gemm: backends agree", "[gemm][backends]") {
     for (const int64_t M : {1, 35})
       check_backends(case_of({M, 50, 700, false, true, Added::Residual, 0.5f, in, in},
                              [](const ops::Gemm& op) { run(op); }));
+}
+
+TEST_CASE("add_bias and its gradient", "[elementwise]") {
+  FT_ON_EACH_BACKEND;
+  for (Dtype dtype : kBoth)
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {130, 3}}) {
+      Buffer y(dtype, T, C, 2), bias(Dtype::F32, C), dy(dtype, T, C, 1), dbias(Dtype::F32, C);
+      y.random(1), bias.random(2), dy.random(3), dbias.fill(1);
+      const Vector yv = y.values(), dyv = dy.values();
+      run(ops::AddBias{.y = *y, .bias = *bias, .scale = 0.5f});
+      check_close("y", y, reference::add_bias(yv, bias.values(), 0.5), tolerance(dtype));
+      run(ops::AddBiasGrad{.dbias = *dbias, .dy = *dy, .scale = 0.5f});
+      Vector want =
+          differences([&](const Vector& v) { return dot(reference::add_bias(yv, v, 0.5), dyv); },
+                      bias.values());
+      for (double& v : want) v += 1;
+      check_close("dbias", dbias, want, kTight);
+    }
 }

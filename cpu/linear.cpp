@@ -1,8 +1,8 @@
 // Matrix products. Those of few rows, which do not pay for packing: fixed tiles of the output, one
 // single-threaded library call a tile, our own threads over tiles, so that the result does not
-// depend on the number of threads. All others: gemm_panels.h.
+// depend on the number of threads. All others: gemm/packed.h.
 #include "cpu/common.h"
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
 #include <omp.h>
 
@@ -74,8 +74,8 @@ bool tile_f32(const ops::Gemm& op, const Tile& t, int64_t k, Matrix a, Matrix b)
   return true;
 }
 
-const PairPanels* pairs_for(const ops::Gemm& op) {
-  return op.a.dtype == Dtype::BF16 ? pair_panels() : nullptr;
+const PairKernels* pairs_for(const ops::Gemm& op) {
+  return op.a.dtype == Dtype::BF16 ? pair_kernels() : nullptr;
 }
 
 }  // namespace
@@ -83,8 +83,8 @@ const PairPanels* pairs_for(const ops::Gemm& op) {
 template <>
 void need(const ops::Gemm& op, WorkspaceNeed& n) {
   if (op.y.rows() >= kFewRows) {
-    const PairPanels* pairs = pairs_for(op);
-    return pairs ? need_of_pairs(op, *pairs, n) : need_of_panels(op, n);
+    const PairKernels* pairs = pairs_for(op);
+    return pairs ? need_of_pairs(op, *pairs, n) : need_of_packed(op, n);
   }
   if (op.a.dtype != Dtype::F32) {
     main_f32(n, kWideA, op.a.size());
@@ -97,8 +97,8 @@ template <>
 void run(const ops::Gemm& op, Stream) {
   const int64_t M = op.y.rows(), N = op.y.cols(), K = op.trans_a ? op.a.rows() : op.a.cols();
   if (M >= kFewRows) {
-    const PairPanels* pairs = pairs_for(op);
-    return pairs ? multiply_pairs(op, *pairs) : multiply_panels(op);
+    const PairKernels* pairs = pairs_for(op);
+    return pairs ? multiply_pairs(op, *pairs) : multiply_packed(op);
   }
   const Matrix a = widened(op.a, kWideA), b = widened(op.b, kWideB);
   const int64_t tiles_m = blocks_of(M, kTileSize), tiles_n = blocks_of(N, kTileSize);
@@ -124,6 +124,53 @@ void run(const ops::Gemm& op, Stream) {
   FT_CHECK(!refused,
            "the matrix library refused a product of {} x {} x {} ({}); check its installation", M,
            N, K, name_of(op.a.dtype));
+}
+
+namespace {
+
+FT_VECTOR void add_scaled(float* y, const float* x, int64_t n, float scale) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
+}
+
+}  // namespace
+
+template <>
+void need(const ops::AddBias& op, WorkspaceNeed& n) {
+  each_f32(n, {kRowA}, op.y.cols());
+}
+
+template <>
+void run(const ops::AddBias& op, Stream) {
+  const int64_t T = op.y.rows(), C = op.y.cols();
+  const float* bias = op.bias.f32();
+  parallel_for(T, [&](int64_t t) {
+    float* y = workspace_f32(kRowA, C);
+    load(op.y, t, C, y);
+    add_scaled(y, bias, C, op.scale);
+    store(op.y, t, C, y);
+  });
+}
+
+template <>
+void need(const ops::AddBiasGrad& op, WorkspaceNeed& n) {
+  main_f32(n, kPartials, blocks_of(op.dy.rows(), kReduceBlock) * op.dy.cols());
+  each_f32(n, {kRowA}, op.dy.cols());
+}
+
+template <>
+void run(const ops::AddBiasGrad& op, Stream) {
+  const int64_t T = op.dy.rows(), C = op.dy.cols(), blocks = blocks_of(T, kReduceBlock);
+  float* partial = workspace_f32(kPartials, blocks * C);
+  for_blocks(T, [&](int64_t block, int64_t begin, int64_t end) {
+    float *dy = workspace_f32(kRowA, C), *sum = partial + block * C;
+    std::fill_n(sum, C, 0.0f);
+    for (int64_t t = begin; t < end; ++t) {
+      load(op.dy, t, C, dy);
+      add_scaled(sum, dy, C, 1.0f);
+    }
+  });
+  fold(partial, blocks, C, op.grad, op.scale, op.dbias.f32());
 }
 
 }  // namespace ft::cpu

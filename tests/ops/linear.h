@@ -3,7 +3,7 @@
 
 #include "tests/ops/case.h"
 
-#include "tests/reference/gemm.h"
+#include "tests/reference/linear.h"
 
 namespace ft::test {
 

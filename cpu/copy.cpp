@@ -1,108 +1,14 @@
-// SwiGLU, biases, copies: one pass over memory each.
+// Copies, sums and fills: one pass over memory each.
 #include "cpu/common.h"
 
 namespace ft::cpu {
 
 namespace {
 
-// u becomes u silu(scale g).
-FT_VECTOR void swiglu_row(const float* g, float* u, int64_t n, float scale) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) u[i] *= silu(scale * g[i]);
-}
-
-// g and u become their gradients.
-FT_VECTOR void swiglu_gradient(float* g, float* u, const float* dy, int64_t n, float scale) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const float x = scale * g[i], s = sigmoid(x);
-    g[i] = dy[i] * u[i] * (s * (1.0f + x * (1.0f - s))) * scale;
-    u[i] = dy[i] * (x * s);
-  }
-}
-
 FT_VECTOR void add_scaled(float* y, const float* x, int64_t n, float scale) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
 }
-
-}  // namespace
-
-template <>
-void need(const ops::SwiGlu& op, WorkspaceNeed& n) {
-  each_f32(n, {kRowA, kRowB}, op.y.cols());
-}
-
-template <>
-void run(const ops::SwiGlu& op, Stream) {
-  const int64_t T = op.y.rows(), C = op.y.cols();
-  parallel_for(T, [&](int64_t t) {
-    float *g = workspace_f32(kRowA, C), *u = workspace_f32(kRowB, C);
-    load(op.in.gate, t, C, g);
-    load(op.in.up, t, C, u);
-    swiglu_row(g, u, C, op.in.gate_scale);
-    store(op.y, t, C, u);
-  });
-}
-
-template <>
-void need(const ops::SwiGluGrad& op, WorkspaceNeed& n) {
-  each_f32(n, {kRowA, kRowB, kRowC}, op.dy.cols());
-}
-
-template <>
-void run(const ops::SwiGluGrad& op, Stream) {
-  const int64_t T = op.dy.rows(), C = op.dy.cols();
-  parallel_for(T, [&](int64_t t) {
-    float *g = workspace_f32(kRowA, C), *u = workspace_f32(kRowB, C), *dy = workspace_f32(kRowC, C);
-    load(op.in.gate, t, C, g);
-    load(op.in.up, t, C, u);
-    load(op.dy, t, C, dy);
-    swiglu_gradient(g, u, dy, C, op.in.gate_scale);
-    store(op.dgate, t, C, g);
-    store(op.dup, t, C, u);
-  });
-}
-
-template <>
-void need(const ops::AddBias& op, WorkspaceNeed& n) {
-  each_f32(n, {kRowA}, op.y.cols());
-}
-
-template <>
-void run(const ops::AddBias& op, Stream) {
-  const int64_t T = op.y.rows(), C = op.y.cols();
-  const float* bias = op.bias.f32();
-  parallel_for(T, [&](int64_t t) {
-    float* y = workspace_f32(kRowA, C);
-    load(op.y, t, C, y);
-    add_scaled(y, bias, C, op.scale);
-    store(op.y, t, C, y);
-  });
-}
-
-template <>
-void need(const ops::AddBiasGrad& op, WorkspaceNeed& n) {
-  main_f32(n, kPartials, blocks_of(op.dy.rows(), kReduceBlock) * op.dy.cols());
-  each_f32(n, {kRowA}, op.dy.cols());
-}
-
-template <>
-void run(const ops::AddBiasGrad& op, Stream) {
-  const int64_t T = op.dy.rows(), C = op.dy.cols(), blocks = blocks_of(T, kReduceBlock);
-  float* partial = workspace_f32(kPartials, blocks * C);
-  for_blocks(T, [&](int64_t block, int64_t begin, int64_t end) {
-    float *dy = workspace_f32(kRowA, C), *sum = partial + block * C;
-    std::fill_n(sum, C, 0.0f);
-    for (int64_t t = begin; t < end; ++t) {
-      load(op.dy, t, C, dy);
-      add_scaled(sum, dy, C, 1.0f);
-    }
-  });
-  fold(partial, blocks, C, op.grad, op.scale, op.dbias.f32());
-}
-
-namespace {
 
 // Runs of at most kRun elements, numbered row by row, so that threads share tensors of one dim too.
 constexpr int64_t kRun = 16384;

@@ -40,7 +40,7 @@ using Matmul = void (*)(int64_t rows, int64_t columns, int64_t depth, Left a, co
                         int64_t b_stride, float* to, int64_t to_stride, bool add);
 
 // The kernels of one instruction set.
-struct Panels {
+struct MicroKernels {
   static constexpr int kMostRows = 12;
   int rows, columns;               // of the largest result of `product`
   Product product[kMostRows + 1];  // by number of rows
@@ -49,16 +49,16 @@ struct Panels {
 
 // Of AVX2, which every processor here has; of AVX-512, null where the processor has none; and the
 // faster of them.
-const Panels& avx2_panels();
-const Panels* avx512_panels();
-const Panels& panels();
+const MicroKernels& avx2_kernels();
+const MicroKernels* avx512_kernels();
+const MicroKernels& micro_kernels();
 bool has_avx512();  // F, VL, DQ and BW: what kernels for it are compiled for
 
 template <Shape shape = Shape::Full>
 void matmul(int64_t rows, int64_t columns, int64_t depth, Left a, const float* b, int64_t b_stride,
             float* to, int64_t to_stride, bool add) {
-  panels().matmul[static_cast<int>(shape)](rows, columns, depth, a, b, b_stride, to, to_stride,
-                                           add);
+  micro_kernels().matmul[static_cast<int>(shape)](rows, columns, depth, a, b, b_stride, to,
+                                                  to_stride, add);
 }
 
 // to [columns, rows] = from [rows, columns]

@@ -1,11 +1,11 @@
-// A product on the kernels of panel.h or pair_panel.h, after Goto and van de Geijn (2008). The
+// A product on the kernels of micro_kernels.h or pair_kernels.h, after Goto and van de Geijn (2008). The
 // right factor is packed into panels as wide as a kernel's result, chunk by chunk and once for all
 // threads; blocks of the left factor then pass over the panels. A panel stays in the first cache, a
 // block in the second.
-#include "cpu/gemm_panels.h"
+#include "cpu/gemm/packed.h"
 
-#include "cpu/gemm_pack.h"
-#include "cpu/pair_pack.h"
+#include "cpu/gemm/pack.h"
+#include "cpu/gemm/pair_pack.h"
 
 #include <omp.h>
 
@@ -14,7 +14,7 @@ namespace ft::cpu {
 namespace {
 
 constexpr int64_t kChunk = 1 << 21;  // elements of the packed right factor
-constexpr int64_t kWidest = 32, kTallest = PairPanels::kMostRows;  // result of a kernel
+constexpr int64_t kWidest = 32, kTallest = PairKernels::kMostRows;  // result of a kernel
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 // The size of equal parts, at most `most` and a multiple of `unit`.
@@ -25,7 +25,7 @@ int64_t even(int64_t n, int64_t most, int64_t unit) {
 // What the kernels of a product read: fp32, whatever the operands are, or pairs of bf16.
 struct Wide {
   using Element = float;
-  const Panels& kernels;
+  const MicroKernels& kernels;
   int64_t rows = kernels.rows, columns = kernels.columns;  // of a result
   int64_t depth = 320, unit = 8;                           // of a panel at a time
   int64_t most_rows = 156;                                 // of a block of the left factor
@@ -41,7 +41,7 @@ struct Wide {
 
 struct Narrow {
   using Element = Pair;
-  const PairPanels& kernels;
+  const PairKernels& kernels;
   int64_t rows = kernels.rows, columns = kernels.columns;
   int64_t depth = 256, unit = kPairUnit;
   int64_t most_rows = 160;
@@ -55,15 +55,16 @@ struct Narrow {
   }
 };
 
-// How a product is cut. `depth` alone touches values: sums are stored and continued at its
-// multiples. K and what is cut from it count elements of the kernels.
-struct Cut {
+// How a product is blocking. `depth` alone touches values: sums are stored and continued at its
+// multiples. K and what is blocked of it count elements of the kernels.
+struct Blocking {
   int64_t M, N, K;
   int64_t depth, chunk_k, chunk_n;  // chunk: of the right factor, packed together
   int64_t rows, columns;            // of a task
 
   template <class Kind>
-  Cut(int64_t m, int64_t n, int64_t k, const Kind& u, int threads) : M(m), N(n), K(u.inner(k)) {
+  Blocking(int64_t m, int64_t n, int64_t k, const Kind& u, int threads)
+      : M(m), N(n), K(u.inner(k)) {
     depth = even(K, u.depth, u.unit);
     const int64_t width = round_up(N, u.columns);
     const bool narrow = width <= 1024;
@@ -128,36 +129,37 @@ class Multiply {
   using Block = LeftOf<Element>;
 
  public:
-  Multiply(const ops::Gemm& op, const Cut& cut, const Kind& u)
+  Multiply(const ops::Gemm& op, const Blocking& blocking, const Kind& u)
       : op_(op),
-        cut_(cut),
+        blocking_(blocking),
         u_(u),
         a_{op.a.ptr<E>(), op.a.stride[0], op.trans_a},
         b_{op.b.ptr<E>(), op.b.stride[0], op.trans_b},
-        panels_(elements(kWideB, cut.chunk_elements(u.columns))) {
+        panels_(elements(kWideB, blocking.chunk_elements(u.columns))) {
     direct_ = op.y.dtype == Dtype::F32;
     if (direct_) sums_ = {op.y.f32(), op.y.stride[0]};
-    else if (const int64_t count = cut.sum_floats(op.y.dtype))
-      sums_ = {workspace_f32(kWideA, count), cut.N};
+    else if (const int64_t count = blocking.sum_floats(op.y.dtype))
+      sums_ = {workspace_f32(kWideA, count), blocking.N};
   }
 
   void run() {
-    for (int64_t n = 0; n < cut_.N; n += cut_.chunk_n)
-      for (int64_t k = 0; k < cut_.K; k += cut_.chunk_k) chunk(n, k);
+    for (int64_t n = 0; n < blocking_.N; n += blocking_.chunk_n)
+      for (int64_t k = 0; k < blocking_.K; k += blocking_.chunk_k) chunk(n, k);
   }
 
  private:
   static Element* elements(int slot, int64_t count) {
     return static_cast<Element*>(workspace(slot, static_cast<size_t>(count) * sizeof(Element)));
   }
-  Element* block_memory() const { return elements(kTile, cut_.block_elements(u_.rows)); }
+  Element* block_memory() const { return elements(kTile, blocking_.block_elements(u_.rows)); }
   int64_t inner() const { return op_.trans_a ? op_.a.rows() : op_.a.cols(); }
 
   // One chunk of the right factor, met by the whole left one.
   void chunk(int64_t n0, int64_t k0) {
-    const int64_t wide = std::min(cut_.chunk_n, cut_.N - n0),
-                  deep = std::min(cut_.chunk_k, cut_.K - k0);
-    const int64_t tall = blocks_of(cut_.M, cut_.rows), across = blocks_of(wide, cut_.columns);
+    const int64_t wide = std::min(blocking_.chunk_n, blocking_.N - n0),
+                  deep = std::min(blocking_.chunk_k, blocking_.K - k0);
+    const int64_t tall = blocks_of(blocking_.M, blocking_.rows),
+                  across = blocks_of(wide, blocking_.columns);
     Thrown thrown;
 #pragma omp parallel
     {
@@ -171,10 +173,10 @@ class Multiply {
                    panels_ + p * u_.columns * deep);
 #pragma omp for schedule(dynamic)
       for (int64_t task = 0; task < tall * across; ++task) {
-        const int64_t m = task / across * cut_.rows, n = task % across * cut_.columns;
+        const int64_t m = task / across * blocking_.rows, n = task % across * blocking_.columns;
         thrown.guard(task, [&] {
-          block(m, std::min(cut_.rows, cut_.M - m), n0, n, std::min(wide, n + cut_.columns), k0,
-                deep);
+          block(m, std::min(blocking_.rows, blocking_.M - m), n0, n,
+                std::min(wide, n + blocking_.columns), k0, deep);
         });
       }
       u_.leave();
@@ -185,8 +187,8 @@ class Multiply {
   // Rows [m0, m0 + rows) and columns [begin, end) of the chunk.
   void block(int64_t m0, int64_t rows, int64_t n0, int64_t begin, int64_t end, int64_t k0,
              int64_t deep) const {
-    for (int64_t k = 0; k < deep; k += cut_.depth) {
-      const int64_t depth = std::min(cut_.depth, deep - k);
+    for (int64_t k = 0; k < deep; k += blocking_.depth) {
+      const int64_t depth = std::min(blocking_.depth, deep - k);
       const Block left = left_of(m0, rows, k0 + k, depth);
       for (int64_t n = begin; n < end; n += u_.columns) {
         const Element* panel = panels_ + n * deep + k * u_.columns;
@@ -216,7 +218,7 @@ class Multiply {
         if (a_.stride % 1024 != 0 && a_.stride <= 4096)
           return {a_.data + m0 * a_.stride + k0, a_.stride, 1};
     }
-    const int64_t stride = cut_.left_stride();
+    const int64_t stride = blocking_.left_stride();
     copy_left(a_, inner(), m0, rows, k0, depth, stride, to);
     return {to, stride, 1};
   }
@@ -224,7 +226,7 @@ class Multiply {
   // One result of a kernel.
   void tile(Block a, int64_t m, int64_t rows, int64_t n, int64_t columns, int64_t k, int64_t depth,
             const Element* b) const {
-    const bool first = k == 0, last = k + depth == cut_.K, whole = columns == u_.columns;
+    const bool first = k == 0, last = k + depth == blocking_.K, whole = columns == u_.columns;
     float* sums = sums_.data ? sums_.data + m * sums_.stride + n : nullptr;
     for (int64_t i = 0; sums && i < rows; ++i) __builtin_prefetch(sums + i * sums_.stride, 1);
     if (whole && direct_) {
@@ -254,7 +256,7 @@ class Multiply {
   }
 
   const ops::Gemm& op_;
-  const Cut& cut_;
+  const Blocking& blocking_;
   const Kind& u_;
   Operand<E> a_, b_;
   Element* panels_;
@@ -263,39 +265,41 @@ class Multiply {
 };
 
 template <class Kind>
-Cut cut_of(const ops::Gemm& op, const Kind& kind) {
+Blocking blocking_of(const ops::Gemm& op, const Kind& kind) {
   return {op.y.rows(), op.y.cols(), op.trans_a ? op.a.rows() : op.a.cols(), kind,
           omp_get_max_threads()};
 }
 
 template <class E, class Kind>
 void multiply(const ops::Gemm& op, const Kind& kind) {
-  const Cut cut = cut_of(op, kind);
-  Multiply<E, Kind>(op, cut, kind).run();
+  const Blocking blocking = blocking_of(op, kind);
+  Multiply<E, Kind>(op, blocking, kind).run();
 }
 
 template <class Kind>
 void need_of(const ops::Gemm& op, const Kind& kind, WorkspaceNeed& n) {
   static_assert(sizeof(typename Kind::Element) == sizeof(float));
-  const Cut cut = cut_of(op, kind);
-  main_f32(n, kWideB, cut.chunk_elements(kind.columns));
-  main_f32(n, kWideA, cut.sum_floats(op.y.dtype));
-  each_f32(n, {kTile}, cut.block_elements(kind.rows));
+  const Blocking blocking = blocking_of(op, kind);
+  main_f32(n, kWideB, blocking.chunk_elements(kind.columns));
+  main_f32(n, kWideA, blocking.sum_floats(op.y.dtype));
+  each_f32(n, {kTile}, blocking.block_elements(kind.rows));
 }
 
 }  // namespace
 
-void multiply_panels(const ops::Gemm& op, const Panels& kernels) {
+void multiply_packed(const ops::Gemm& op, const MicroKernels& kernels) {
   with_type(op.a.dtype, [&](auto e) { multiply<decltype(e)>(op, Wide{kernels}); });
 }
 
-void need_of_panels(const ops::Gemm& op, WorkspaceNeed& n) { need_of(op, Wide{panels()}, n); }
+void need_of_packed(const ops::Gemm& op, WorkspaceNeed& n) {
+  need_of(op, Wide{micro_kernels()}, n);
+}
 
-void multiply_pairs(const ops::Gemm& op, const PairPanels& kernels) {
+void multiply_pairs(const ops::Gemm& op, const PairKernels& kernels) {
   multiply<bf16>(op, Narrow{kernels});
 }
 
-void need_of_pairs(const ops::Gemm& op, const PairPanels& kernels, WorkspaceNeed& n) {
+void need_of_pairs(const ops::Gemm& op, const PairKernels& kernels, WorkspaceNeed& n) {
   need_of(op, Narrow{kernels}, n);
 }
 

@@ -1,4 +1,4 @@
-// SwiGlu and AddBias of core/ops.h in double.
+// SwiGlu of core/ops/mlp.h in double.
 #pragma once
 
 #include <cmath>
@@ -14,12 +14,6 @@ inline std::vector<double> swiglu(const std::vector<double>& gate, const std::ve
     const double a = gate_scale * gate[i];
     y[i] = up[i] * a / (1 + std::exp(-a));
   }
-  return y;
-}
-
-inline std::vector<double> add_bias(std::vector<double> y, const std::vector<double>& bias,
-                                    double scale) {
-  for (size_t i = 0; i < y.size(); ++i) y[i] += scale * bias[i % bias.size()];
   return y;
 }
 

@@ -1,4 +1,4 @@
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pair_kernels.h"
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -116,7 +116,7 @@ FT_AMX void tiles(int64_t depth, LeftPairs a, const Pair* b, float* sums) {
 
 FT_AMX void tile_product(int64_t rows, int64_t depth, LeftPairs a, const Pair* b, float alpha,
                          const float* add, int64_t add_stride, float* to, int64_t to_stride) {
-  alignas(64) float sums[PairPanels::kMostRows * kWidth];
+  alignas(64) float sums[PairKernels::kMostRows * kWidth];
   rows <= 16 ? tiles<false>(depth, a, b, sums) : tiles<true>(depth, a, b, sums);
   for (int64_t i = 0; i < rows; ++i)
     finish(i, _mm512_load_ps(sums + i * kWidth), _mm512_load_ps(sums + i * kWidth + 16), alpha, add,
@@ -139,29 +139,29 @@ bool has_amx() {
 
 }  // namespace
 
-const PairPanels* amx_panels() {
-  static const PairPanels panels{.rows = 32,
-                                 .columns = kWidth,
-                                 .product = tile_product,
-                                 .enter = enter_tiles,
-                                 .leave = leave_tiles};
+const PairKernels* amx_kernels() {
+  static const PairKernels kernels{.rows = 32,
+                                   .columns = kWidth,
+                                   .product = tile_product,
+                                   .enter = enter_tiles,
+                                   .leave = leave_tiles};
   static const bool offered = has_amx();
-  return offered ? &panels : nullptr;
+  return offered ? &kernels : nullptr;
 }
 
-const PairPanels* avx512_bf16_panels() {
-  static const PairPanels panels{.rows = kVectorRows,
-                                 .columns = kWidth,
-                                 .product = any_vector_product,
-                                 .enter = [] {},
-                                 .leave = [] {}};
+const PairKernels* avx512_bf16_kernels() {
+  static const PairKernels kernels{.rows = kVectorRows,
+                                   .columns = kWidth,
+                                   .product = any_vector_product,
+                                   .enter = [] {},
+                                   .leave = [] {}};
   static const bool offered = has_avx512() && __builtin_cpu_supports("avx512bf16");
-  return offered ? &panels : nullptr;
+  return offered ? &kernels : nullptr;
 }
 
-const PairPanels* pair_panels() {
-  const PairPanels* amx = amx_panels();
-  return amx ? amx : avx512_bf16_panels();
+const PairKernels* pair_kernels() {
+  const PairKernels* amx = amx_kernels();
+  return amx ? amx : avx512_bf16_kernels();
 }
 
 }  // namespace ft::cpu

@@ -1,4 +1,4 @@
-// Gemm of core/ops.h in double.
+// Gemm and AddBias of core/ops/linear.h in double.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,12 @@ inline std::vector<double> gemm(const Gemm& s, const std::vector<double>& a,
         sum += a[s.trans_a ? k * s.M + m : m * s.K + k] * b[s.trans_b ? n * s.K + k : k * s.N + n];
       y[m * s.N + n] = s.alpha * sum + (added.empty() ? 0 : added[m * s.N + n]);
     }
+  return y;
+}
+
+inline std::vector<double> add_bias(std::vector<double> y, const std::vector<double>& bias,
+                                    double scale) {
+  for (size_t i = 0; i < y.size(); ++i) y[i] += scale * bias[i % bias.size()];
   return y;
 }
 

@@ -1,9 +1,9 @@
-// Operands of a matrix product of bf16, laid out as the kernels of cpu/pair_panel.h read them:
+// Operands of a matrix product of bf16, laid out as the kernels of cpu/gemm/pair_kernels.h read them:
 // neighbours of the inner dimension side by side, zero beyond it and beyond the outer ones.
 #pragma once
 
-#include "cpu/gemm_pack.h"
-#include "cpu/pair_panel.h"
+#include "cpu/gemm/pack.h"
+#include "cpu/gemm/pair_kernels.h"
 
 namespace ft::cpu {
 

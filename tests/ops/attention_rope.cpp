@@ -1,7 +1,7 @@
 // RopeTable and Rope against long double.
 #include "tests/ops/case.h"
 
-#include "tests/reference/rope.h"
+#include "tests/reference/attention_rope.h"
 
 using namespace ft;
 using namespace ft::test;

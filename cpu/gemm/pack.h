@@ -1,4 +1,4 @@
-// Operands of a matrix product, laid out as the kernels of cpu/panel.h read them, in fp32.
+// Operands of a matrix product, laid out as the kernels of cpu/gemm/micro_kernels.h read them, in fp32.
 #pragma once
 
 #include "cpu/common.h"
