@@ -127,10 +127,7 @@ TEST_CASE("cross-entropy: the same bits with one thread and with two", "[loss]")
   omp_set_num_threads(before);
 }
 
-TEST_CASE("cross-entropy refuses labels outside the vocabulary", "[loss]") {
-  Run r(3, 50, 64, Dtype::F32, 0);
-  r.labels[1] = 50;
-  CHECK_THROWS_AS(r.run(false), Error);
+TEST_CASE("cross-entropy refuses a vocabulary wider than the logits", "[loss]") {
   Run wide(3, 65, 64, Dtype::F32, 0);
   CHECK_THROWS_AS(wide.run(false), Error);
 }

@@ -104,15 +104,13 @@ TEST_CASE("rope: the same bits with one thread and with two", "[rope]") {
   omp_set_num_threads(before);
 }
 
-TEST_CASE("rope refuses an odd head_dim and positions outside its table", "[rope]") {
-  Array odd(4, 7), x(4, 14), table(3, 14), whole(4, 14);
+TEST_CASE("rope refuses an odd head_dim", "[rope]") {
+  Array odd(4, 7), x(4, 14), whole(4, 14);
   std::vector<int32_t> docs(4, 0);
   const Tensor d = reference::docs_tensor(docs);
   CHECK_THROWS_AS(cpu::run(ops::RopeTable{.table = odd.tensor()}, {}), Error);
   CHECK_THROWS_AS(cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = odd.tensor(), .docs = d}, {}),
                   Error);
-  CHECK_THROWS_AS(
-      cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = table.tensor(), .docs = d}, {}), Error);
   cpu::run(ops::RopeTable{.table = whole.tensor()}, {});
   CHECK_NOTHROW(
       cpu::run(ops::Rope{.x = InOut(x.tensor()), .table = whole.tensor(), .docs = d}, {}));
