@@ -144,11 +144,31 @@ void Engine::refresh_weights() {
   store_.refresh_copies(c);
 }
 
+// What ops follow into tables without looking: no kernel of a device can refuse it.
+void Engine::check(const Batch& batch) const {
+  const int64_t vocab = model_.config().vocab_size, n = batch.sequences * batch.length;
+  const bool has_positions = model_.config().num_attention_heads > 0;
+  for (int64_t t = 0; t < n; ++t) {
+    const auto i = static_cast<size_t>(t);
+    const int64_t position = t - batch.docs[i];
+    FT_CHECK(batch.ids[i] >= 0 && batch.ids[i] < vocab,
+             "token {} of a batch has the id {}, outside of the vocabulary of {}", t, batch.ids[i],
+             vocab);
+    FT_CHECK(batch.labels[i] < vocab,
+             "token {} of a batch has the label {}, outside of the vocabulary of {}", t,
+             batch.labels[i], vocab);
+    FT_CHECK(position >= 0 && (!has_positions || position < plan_.positions),
+             "token {} of a batch has position {} of its document; {} were planned", t, position,
+             plan_.positions);
+  }
+}
+
 Extent Engine::feed(int64_t slot, const Batch& batch) {
   const MicroInputs& in = model_.inputs(slot);
   FT_CHECK(batch.sequences * batch.length <= in.ids.size(),
            "a batch of {} x {} tokens does not fit into the {} that were planned", batch.sequences,
            batch.length, in.ids.size());
+  check(batch);
   const int64_t n = batch.sequences * batch.length;
   Transfer& transfer = memory_.transfer();
   transfer.upload(in.ids.row_range(0, n), batch.ids.data());

@@ -42,7 +42,8 @@ class Engine {
   void load_folder(const std::string& hf_folder);      // Hugging Face safetensors
   void load_checkpoint(const Checkpoint& checkpoint);  // weights only
   void refresh_weights();                              // after any change of master weights
-  // Copies a batch to the device's buffers of a slot.
+  // Copies a batch to the device's buffers of a slot. Throws where ids, labels or documents point
+  // outside of the model's tables.
   Extent feed(int64_t slot, const Batch& batch);
   void set_inv_count(double valid_tokens);
   double read(const Tensor& scalar) { return memory_.transfer().read(scalar); }
@@ -58,6 +59,7 @@ class Engine {
 
   // What comes before and after the passes of a step, on each of that many data-parallel ranks.
   Tally count_update(int ranks);
+  void check(const Batch& batch) const;
 
  private:
   Tally count_pass(const Extent& extent, bool backward);

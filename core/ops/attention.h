@@ -22,7 +22,7 @@ struct RopeTable {
 // inverse: x = scale * rotate^-1(x), which is the gradient of the forward form.
 struct Rope {
   InOut x;   // [T, heads * head_dim]
-  In table;  // [positions, head_dim] f32; positions > every t - docs[t]
+  In table;  // [positions, head_dim] f32; checked by the caller: 0 <= t - docs[t] < positions
   In docs;
   float scale = 1;
   bool inverse = false;

@@ -15,7 +15,7 @@ struct CrossEntropy {
   Out loss;           // [T] f32
   Out z;              // [T] f32
   InOut logits;       // [T, padded V] fp32 or bf16
-  In labels;          // [T] i32
+  In labels;          // [T] i32, checked by the caller: < vocab
   int64_t vocab = 0;  // V, the columns that exist
   float z_loss = 0;
   std::optional<In> inv_count = std::nullopt;  // [1] f32: 1 / global number of valid tokens

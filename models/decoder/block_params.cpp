@@ -8,9 +8,6 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t kPadTo = 16;  // columns of the merged projection
-int64_t pad(int64_t n) { return (n + kPadTo - 1) / kPadTo * kPadTo; }
-
 Init normal(const ModelConfig& m) { return {Init::Kind::Normal, m.initializer_range}; }
 
 float f(double value) { return static_cast<float>(value); }
@@ -76,7 +73,7 @@ void Block::declare_mixers(const ModelConfig& m) {
   cols_.v = cols_.k + nkv;
   cols_.dt = cols_.v + nkv;
   cols_.end = cols_.dt + H;
-  cols_.padded = pad(cols_.end);
+  cols_.padded = Layout::aligned(cols_.end, Layout::segment_align);
 
   norm_.declare(label_ + "input_layernorm.weight", d, m.rms_norm_eps);
   in_proj_.weight = {.rows = cols_.padded, .cols = d};

@@ -8,7 +8,6 @@
 namespace ft {
 
 namespace {
-constexpr int64_t kVocabPad = 16;
 constexpr int64_t kLogitElements = 1 << 23;  // of one chunk of the head
 
 // "model.final_layernorm" of "model.final_layernorm.weight"
@@ -23,7 +22,7 @@ Model::Model(const ModelConfig& config, Precision precision, const Stage& stage)
       precision_(precision),
       stage_(stage),
       pattern_(expand_pattern(config.layer_pattern, config.num_hidden_layers)),
-      padded_vocab_((config.vocab_size + kVocabPad - 1) / kVocabPad * kVocabPad) {
+      padded_vocab_(Layout::aligned(config.vocab_size, Layout::vocab_align)) {
   const int64_t V = config.vocab_size, d = config.hidden_size;
   const Init init{Init::Kind::Normal, config.initializer_range};
   const auto table = [&](const char* name, ParamClass kind, const char* part) {

@@ -109,6 +109,29 @@ TEST_CASE("model: accumulation adds, overwriting forgets", "[model]") {
     REQUIRE(twice[i] == Approx(2 * once[i]).epsilon(1e-5).margin(1e-7));
 }
 
+TEST_CASE("model: a batch that points outside of the model's tables is refused", "[model]") {
+  Run run(tiny("P", 1), Recompute::None);
+  const auto refused = [&](std::vector<int32_t> Batch::*field, int32_t value) {
+    Batch batch = run.input;
+    (batch.*field)[5] = value;
+    CHECK_THROWS_WITH(run.engine.feed(0, batch), Catch::Contains("token 5 of a batch"));
+  };
+  refused(&Batch::ids, -1), refused(&Batch::ids, 37);
+  refused(&Batch::labels, 37);
+  refused(&Batch::docs, 6), refused(&Batch::docs, -static_cast<int32_t>(kExtent.length));
+  run.engine.feed(0, run.input);  // it is well
+  Batch ignored = run.input;
+  ignored.labels[5] = -7;
+  run.engine.feed(0, ignored);
+  // Without attention there is no table of positions.
+  ModelConfig model = tiny("M", 1);
+  model.num_attention_heads = model.num_key_value_heads = 0;
+  Run mamba(model, Recompute::None);
+  Batch far = mamba.input;
+  std::fill(far.docs.begin(), far.docs.end(), -1000);
+  mamba.engine.feed(0, far);
+}
+
 TEST_CASE("model: a plan counts what a run takes", "[model]") {
   const ModelConfig model = tiny("PMAF", 4);
   Run run(model, Recompute::Selective);

@@ -149,12 +149,8 @@ TEST_CASE("cross-entropy: backends agree", "[loss][backends]") {
   for (const Dtype dtype : kBoth) check_backends(case_of({17, 61, 64, dtype, 0.01}));
 }
 
-TEST_CASE("cross-entropy refuses labels outside the vocabulary", "[loss]") {
+TEST_CASE("cross-entropy refuses a vocabulary wider than the logits", "[loss]") {
   FT_ON_EACH_BACKEND;
-  Run r({3, 50, 64, Dtype::F32, 0});
-  r.set_label(1, 50);
-  CHECK_THROWS_WITH(r.compute(false),
-                    "test: cross_entropy: label 50 of row 1 is outside the vocabulary of 50");
   Run wide({3, 65, 64, Dtype::F32, 0});
   CHECK_THROWS_AS(wide.compute(false), Error);
 }
