@@ -66,7 +66,7 @@ PACKED = [[7, 1, 9, 4], [3, 13, 5]]  # lengths of the documents of each row
 # name: (changes to BASE or LLAMA, B, T, further: documents, pad, decays, double)
 CASES = {
     "plain": ({}, 2, 16, {}),
-    "groups2_norm": (GROUPS2, 2, 16, {"double": True}),
+    "groups2_norm": (GROUPS2, 2, 16, {}),
     "groups3": (GROUPS3, 1, 17, {}),
     "groups3_norm_before_gate": (dict(GROUPS3, mamba_norm_before_gate=True, **NORM), 1, 16, {}),
     "norm": (NORM, 2, 13, {}),
