@@ -10,7 +10,8 @@
 namespace ft::cpu {
 
 inline constexpr int64_t kTileRows = 64;
-inline constexpr int64_t kBlocks = kTileRows / 4;  // the panels of micro_kernels.h are four rows high
+inline constexpr int64_t kBlocks =
+    kTileRows / 4;  // the panels of micro_kernels.h are four rows high
 inline const int64_t kTileStride = tile_stride(kTileRows);  // of scores and of transposed tiles
 
 struct AttentionSizes {
