@@ -67,7 +67,8 @@ struct AttentionInputs {
              q.rows());
   }
   double causal_flops() const {  // causal half of 4 T Tk C
-    return 2.0 * (k.rows() / sequences) * q.size();
+    const int64_t length = k.rows() / sequences;
+    return 2.0 * static_cast<double>(length * q.size());
   }
 };
 struct Attention {
