@@ -6,9 +6,11 @@
 #include "parallel/comm/mpi_request.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -41,12 +43,18 @@ std::pair<int64_t, int64_t> slice(int64_t count, int size, int rank) {
 }
 
 template <class E>
+bool is_nan(E value) {
+  if constexpr (std::is_floating_point_v<E>) return std::isnan(value);
+  else return false;
+}
+
+template <class E>
 void fold_into(E* to, const E* from, int64_t n, Reduce reduce) {
   for (int64_t i = 0; i < n; ++i) {
     if (reduce == Reduce::Sum) to[i] += from[i];
     else if (reduce == Reduce::Max)
-      to[i] = from[i] > to[i] || from[i] != from[i] ? from[i] : to[i];  // NaN wins
-    else to[i] = from[i] < to[i] || from[i] != from[i] ? from[i] : to[i];
+      to[i] = from[i] > to[i] || is_nan(from[i]) ? from[i] : to[i];  // NaN wins
+    else to[i] = from[i] < to[i] || is_nan(from[i]) ? from[i] : to[i];
   }
 }
 
