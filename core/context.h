@@ -1,6 +1,6 @@
 // The gateway. Ops are not called, they are handed to the context, and only here is decided what
 // becomes of an op: run it, skip it (replay, outputs kept), count it (plan), and show it to an
-// observer (time, NaN hunt, trace). Before an op is run or counted its check() sees to dtypes and
+// observer (time, NaN hunt). Before an op is run or counted its check() sees to dtypes and
 // shapes, so kernels take them for granted; what an op throws names the layer and the op.
 #pragma once
 
@@ -21,7 +21,7 @@ struct Seen {
   Tensor tensor;
 };
 
-// Looks at ops as they run: core/observe.h has the profile, the NaN hunt and the trace.
+// Looks at ops as they run: core/observe.h has the profile and the NaN hunt.
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -47,6 +47,12 @@ std::string layer_label(std::string where);
 // Throws the error that is being handled again, its message naming the layer and the op.
 [[noreturn]] void rethrow_of(const std::string& where, const char* op, const Error& error);
 
+// Ops that talk over a group (parallel/collectives.h) run themselves; a backend runs the others.
+template <class Op>
+inline constexpr bool kTalks = requires(const Op& op, Stream stream) {
+  op.run(stream);
+};
+
 class Ctx {
  public:
   // execute = false: ops are only counted.
@@ -63,16 +69,15 @@ class Ctx {
 
   template <class Op>
   void operator()(const Op& op) {
-    static_assert(
-        ops::All::has<Op> || requires { op.run(stream_); },
-        "an op of a backend that is missing in ops::All (core/ops.h)");
+    static_assert(ops::All::has<Op> || kTalks<Op>,
+                  "an op of a backend that is missing in ops::All (core/ops.h)");
     if (replay && outputs_kept(op)) return;
     try {
       op.check();
       ++tally.ops;
       tally.flops += op.flops();
       tally.bytes += bytes_of(op);
-      if constexpr (requires { op.link_bytes(); }) tally.link_bytes += op.link_bytes();
+      if constexpr (kTalks<Op>) tally.link_bytes += op.link_bytes();
       execute_ ? execute(op) : count(op);
     } catch (const Error& error) {
       rethrow_of(where, Op::kName, error);
@@ -106,7 +111,7 @@ class Ctx {
   template <class Op>
   void execute(const Op& op) {
     if (observer) observer->before(where, Op::kName);
-    if constexpr (requires { op.run(stream_); }) {  // talks over a group: parallel/collectives.h
+    if constexpr (kTalks<Op>) {
       talk(op);
     } else if constexpr (kBuiltWithCuda) {
       if (device.kind() == DeviceKind::Cuda) cuda::run(op, stream_);
@@ -145,7 +150,7 @@ class Ctx {
     } else {
       tally.flops_by_op[Op::kName] += op.flops();
     }
-    if constexpr (!requires { op.run(stream_); }) {
+    if constexpr (!kTalks<Op>) {
       if (device.kind() == DeviceKind::Cpu) cpu::need(op, tally.workspaces);
       else if constexpr (kBuiltWithCuda) cuda::need(op, tally.workspaces);
     }

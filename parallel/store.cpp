@@ -76,7 +76,7 @@ void Store::bind(Memory& memory, Precision precision, bool training) {
   }
   const auto bytes = static_cast<int64_t>(table_.size() * sizeof(ops::Segment));
   device_table_ = memory.make("inputs", Dtype::U8, {bytes});
-  device_ = &memory.device(), transfer_ = &memory.transfer(), virtual_ = memory.is_virtual();
+  transfer_ = &memory.transfer(), virtual_ = memory.is_virtual();
   write_segments();
 }
 

@@ -64,8 +64,7 @@ class Store {
   std::vector<ops::Segment> table_;  // as the device's
   Tensor device_table_;
   int64_t size_ = 0, copies_size_ = 0;  // elements of the buffers, padding included
-  Device* device_ = nullptr;
-  Transfer* transfer_ = nullptr;  // null: nothing is bound yet
+  Transfer* transfer_ = nullptr;        // null: nothing is bound yet
   bool virtual_ = false;
 };
 

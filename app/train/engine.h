@@ -59,10 +59,10 @@ class Engine {
 
   // What comes before and after the passes of a step, on each of that many data-parallel ranks.
   Tally count_update(int ranks);
-  void check(const Batch& batch) const;
 
  private:
   Tally count_pass(const Extent& extent, bool backward);
+  void check(const Batch& batch) const;
 
   Device& device_;
   Memory memory_;
