@@ -94,8 +94,8 @@ TEST_CASE("llama: groups choose by transformers' names", "[llama]") {
   CHECK(train_llama("second-none", 1,
                     "--set 'optimizer.groups=[{match: \"*.feed_forward.*\", lr_multiplier: 0}]'") ==
         2);
-  CHECK(has(read_text(workspace() + "/llama-none.log"), "Names look like model.layers."));
-  CHECK(!has(read_text(workspace() + "/llama-none.log"), "Names look like model.layers.0.mamba"));
+  CHECK(has(read_text(workspace() + "/second-none.log"), "Names look like model.layers."));
+  CHECK(!has(read_text(workspace() + "/second-none.log"), "Names look like model.layers.0.mamba"));
 }
 
 TEST_CASE("llama: a Hugging Face folder is the run's model to every command", "[llama]") {
