@@ -4,6 +4,7 @@
 
 #include "core/rng.h"
 #include "cpu/device.h"
+#include "cuda/device.h"
 #include "tests/protected_device.h"
 
 #include <omp.h>
@@ -32,12 +33,15 @@ E get_as(const std::byte* from) {
 }  // namespace
 
 const std::vector<Backend>& backends() {
-  static const std::vector<Backend> all{
-      {"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }},
-      {"the protected device", []() -> std::unique_ptr<Device> {
-         cpu::use_threads(omp_get_max_threads());
-         return std::make_unique<ProtectedDevice>();
-       }}};
+  static const std::vector<Backend> all = [] {
+    std::vector<Backend> found{{"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }},
+                               {"the protected device", []() -> std::unique_ptr<Device> {
+                                  cpu::use_threads(omp_get_max_threads());
+                                  return std::make_unique<ProtectedDevice>();
+                                }}};
+    if (cuda::available()) found.push_back({"the GPU", [] { return cuda::open_device(0); }});
+    return found;
+  }();
   return all;
 }
 

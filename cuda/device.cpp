@@ -1,0 +1,193 @@
+#include "cuda/device.h"
+
+#include "cuda/common/gpu.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <utility>
+
+namespace ft::cuda {
+
+namespace {
+
+struct Workspace {
+  void* memory = nullptr;
+  int64_t bytes = 0;
+};
+
+std::unique_ptr<Gpu> g_gpu;
+std::map<cudaStream_t, std::array<Workspace, kWorkspaceSlots>> g_workspaces;
+
+std::string meaning_of(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return "; the GPU has no memory left: use a smaller train.micro_batch, train.recompute: full "
+             "or a smaller model, and see who else uses it (nvidia-smi)";
+    case cudaErrorNoDevice:
+      return "; no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES";
+    case cudaErrorInsufficientDriver:
+      return "; the NVIDIA driver is older than this build's CUDA, or is missing: update it, or set "
+             "run.device to cpu";
+    case cudaErrorNoKernelImageForDevice:
+      return "; this build has no code for this GPU: build again with "
+             "-DCMAKE_CUDA_ARCHITECTURES=native on this machine";
+    case cudaErrorDevicesUnavailable:
+      return "; the GPU is busy or in another mode: see nvidia-smi";
+    case cudaErrorECCUncorrectable:
+    case cudaErrorHardwareStackError:
+    case cudaErrorContained:
+      return "; the GPU itself failed: take it out of use (nvidia-smi -q says more), then start "
+             "again: the run goes on from its last checkpoint";
+    default:
+      return "";
+  }
+}
+
+std::string version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+class CudaEvent : public Event {
+ public:
+  CudaEvent() { FT_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+  void record(Stream stream) override { FT_CUDA(cudaEventRecord(event_, stream_of(stream))); }
+  void hold(Stream stream) override { FT_CUDA(cudaStreamWaitEvent(stream_of(stream), event_, 0)); }
+  void wait() override { FT_CUDA(cudaEventSynchronize(event_)); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+class CudaDevice : public Device {
+ public:
+  CudaDevice() {
+    cudaDeviceProp properties{};
+    FT_CUDA(cudaGetDeviceProperties(&properties, gpu().index));
+    int driver = 0, runtime = 0;
+    FT_CUDA(cudaDriverGetVersion(&driver));
+    FT_CUDA(cudaRuntimeGetVersion(&runtime));
+    description_ = fmt::format("{}, compute capability {}.{}, CUDA {} (driver's {})",
+                               properties.name, properties.major, properties.minor,
+                               version_text(runtime), version_text(driver));
+    memory_ = static_cast<int64_t>(properties.totalGlobalMem);
+  }
+  DeviceKind kind() const override { return DeviceKind::Cuda; }
+  std::string description() const override { return description_; }
+  int64_t memory_total() const override { return memory_; }
+
+  void* allocate(size_t bytes) override {
+    void* memory = nullptr;
+    const cudaError_t error = cudaMalloc(&memory, std::max<size_t>(bytes, 1));
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // it is told here, and is not the next call's
+      size_t free = 0, total = 0;
+      cudaMemGetInfo(&free, &total);
+      throw Error(fmt::format("out of memory: {} bytes asked for on the GPU, {} of {} are free{}",
+                              bytes, free, total, meaning_of(error)));
+    }
+    check(error, "cudaMalloc");
+    FT_CUDA(cudaMemsetAsync(memory, 0, bytes, gpu().main));
+    FT_CUDA(cudaStreamSynchronize(gpu().main));
+    ++allocations_;
+    return memory;
+  }
+  void release(void* memory) override { cudaFree(memory); }
+  void* allocate_host(size_t bytes) override {
+    void* memory = nullptr;
+    FT_CUDA(cudaMallocHost(&memory, std::max<size_t>(bytes, 1)));
+    return memory;
+  }
+  void release_host(void* memory) override { cudaFreeHost(memory); }
+
+  Streams streams() const override { return {{}, {gpu().side}, {gpu().comm}}; }
+  std::unique_ptr<Event> event() override { return std::make_unique<CudaEvent>(); }
+  void synchronize(Stream stream) override { FT_CUDA(cudaStreamSynchronize(stream_of(stream))); }
+  void copy(void* to, const void* from, size_t bytes, Stream stream) override {
+    FT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(stream)));
+  }
+  void copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t row_bytes,
+                 size_t rows, Stream stream) override {
+    if (rows == 0 || row_bytes == 0) return;
+    FT_CUDA(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows, cudaMemcpyDefault,
+                              stream_of(stream)));
+  }
+
+ private:
+  std::string description_;
+  int64_t memory_ = 0;
+};
+
+}  // namespace
+
+void fail(cudaError_t error, const char* call) {
+  throw Error(fmt::format("{}: {} ({}){}", call, cudaGetErrorString(error), cudaGetErrorName(error),
+                          meaning_of(error)));
+}
+
+Gpu& gpu() {
+  FT_CHECK(g_gpu, "a GPU is used before it was opened");
+  return *g_gpu;
+}
+
+void* workspace(Stream stream, int slot, int64_t bytes) {
+  Workspace& w = g_workspaces[stream_of(stream)][static_cast<size_t>(slot)];
+  if (w.bytes < bytes) {
+    cudaFree(w.memory);  // waits for what uses it
+    w = {};
+    FT_CUDA(cudaMalloc(&w.memory, static_cast<size_t>(bytes)));
+    w.bytes = bytes;
+  }
+  return w.memory;
+}
+
+int64_t workspace_bytes() {
+  int64_t sum = 0;
+  for (const auto& [stream, slots] : g_workspaces)
+    for (const Workspace& w : slots) sum += w.bytes;
+  return sum;
+}
+
+bool available() {
+  int count = 0;
+  const bool there = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  cudaGetLastError();
+  return there;
+}
+
+std::unique_ptr<Device> open_device(int local_rank) {
+  if (!g_gpu) {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    FT_CHECK_CONFIG(error == cudaSuccess && count > 0, "run.device: cuda, but no GPU answers: {}{}",
+                    cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error),
+                    meaning_of(error == cudaSuccess ? cudaErrorNoDevice : error));
+    FT_CHECK_CONFIG(local_rank < count,
+                    "rank {} of this machine has no GPU: {} are visible; start one rank a GPU "
+                    "(CUDA_VISIBLE_DEVICES says which are seen)",
+                    local_rank, count);
+    FT_CUDA(cudaSetDevice(local_rank));
+    auto g = std::make_unique<Gpu>();
+    cudaDeviceProp properties{};
+    FT_CUDA(cudaGetDeviceProperties(&properties, local_rank));
+    FT_CHECK_CONFIG(properties.major >= 8,
+                    "{} has compute capability {}.{}; falcon-train needs 8.0 (A100) or newer. Set "
+                    "run.device to cpu",
+                    properties.name, properties.major, properties.minor);
+    g->index = local_rank;
+    g->multiprocessors = properties.multiProcessorCount;
+    g->shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin);
+    g->major = properties.major, g->minor = properties.minor;
+    for (cudaStream_t* stream : {&g->main, &g->side, &g->comm})
+      FT_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+    g_gpu = std::move(g);
+  }
+  return std::make_unique<CudaDevice>();
+}
+
+}  // namespace ft::cuda
