@@ -39,8 +39,10 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual DeviceKind kind() const = 0;
-  virtual std::string description() const = 0;          // for people: processor, instruction set
-  virtual int64_t memory_total() const = 0;             // bytes that a process may use there
+  virtual std::string description() const = 0;  // for people: processor, instruction set
+  virtual int64_t memory_total() const = 0;     // bytes that a process may use there
+  // Bytes taken there: by this process at the most so far, on a GPU by all who use it now.
+  virtual int64_t memory_taken() const = 0;
   int64_t allocations() const { return allocations_; }  // calls of allocate() so far
 
   virtual void* allocate(size_t bytes) = 0;  // zeroed, 128-byte aligned; throws with the size
@@ -52,6 +54,10 @@ class Device {
   virtual Streams streams() const = 0;
   virtual std::unique_ptr<Event> event() = 0;
   virtual void synchronize(Stream stream) = 0;  // returns when the stream's work is done
+  void synchronize() {                          // that of all streams
+    const Streams all = streams();
+    for (const Stream stream : {all.main, all.side, all.comm}) synchronize(stream);
+  }
   // Copies, in any direction, in the stream's order. They return at once: until the stream was
   // synchronized, or an event behind the copy was waited for, the host neither changes memory that
   // a copy reads nor reads memory that one fills. Pitches are bytes from row to row.

@@ -29,10 +29,15 @@ std::string bad_value_of(Transfer& transfer, const Tensor& t) {
 
 }  // namespace
 
-void Profile::before(const std::string&, const char*) { begin_ = std::chrono::steady_clock::now(); }
+// An op is timed from an idle device to an idle device.
+void Profile::before(const std::string&, const char*) {
+  device_.synchronize();
+  begin_ = std::chrono::steady_clock::now();
+}
 
 void Profile::after(const std::string&, const char* op, const std::vector<Seen>&, double flops,
                     double bytes) {
+  device_.synchronize();
   Row& row = rows_[op];
   ++row.calls;
   row.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();

@@ -12,6 +12,7 @@ namespace ft {
 // Seconds, FLOPs and bytes by op.
 class Profile : public Observer {
  public:
+  explicit Profile(Device& device) : device_(device) {}
   struct Row {
     int64_t calls = 0;
     double seconds = 0, flops = 0, bytes = 0;
@@ -22,6 +23,7 @@ class Profile : public Observer {
   const std::map<std::string, Row>& rows() const { return rows_; }
 
  private:
+  Device& device_;
   std::chrono::steady_clock::time_point begin_;
   std::map<std::string, Row> rows_;
 };

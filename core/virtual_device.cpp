@@ -13,6 +13,7 @@ class VirtualDevice : public Device {
   DeviceKind kind() const override { return kind_; }
   std::string description() const override { return name_; }
   int64_t memory_total() const override { return memory_total_; }
+  int64_t memory_taken() const override { return 0; }
   Streams streams() const override { return {}; }
   void* allocate(size_t) override { refuse("memory"); }
   void* allocate_host(size_t) override { refuse("memory"); }

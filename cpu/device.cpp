@@ -7,6 +7,7 @@
 #include <immintrin.h>
 #include <omp.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -99,6 +100,12 @@ void use_threads(int threads) {
 }
 
 std::string description() { return processor() + ", " + instruction_set(); }
+
+int64_t CpuDevice::memory_taken() const {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
+}
 
 CpuDevice::CpuDevice() : memory_(memory_of_each(read_limits(), 1)) {}
 

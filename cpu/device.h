@@ -21,6 +21,7 @@ class CpuDevice : public Device {
   DeviceKind kind() const override { return DeviceKind::Cpu; }
   std::string description() const override { return cpu::description(); }
   int64_t memory_total() const override { return memory_; }
+  int64_t memory_taken() const override;
   void* allocate(size_t bytes) override;
   void release(void* memory) override;
   void* allocate_host(size_t bytes) override;

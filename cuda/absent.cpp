@@ -5,11 +5,15 @@ namespace ft::cuda {
 
 bool available() { return false; }
 
-std::unique_ptr<Device> open_device(int) {
+int64_t memory(int) {
   throw ConfigError(
-      "device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or auto, "
-      "or use a build with "
-      "the CUDA backend");
+      "run.device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or "
+      "auto, or use a build with the CUDA backend");
+}
+
+std::unique_ptr<Device> open_device(int local_rank) {
+  memory(local_rank);
+  return nullptr;
 }
 
 }  // namespace ft::cuda

@@ -80,6 +80,11 @@ class CudaDevice : public Device {
   DeviceKind kind() const override { return DeviceKind::Cuda; }
   std::string description() const override { return description_; }
   int64_t memory_total() const override { return memory_; }
+  int64_t memory_taken() const override {
+    size_t free = 0, total = 0;
+    FT_CUDA(cudaMemGetInfo(&free, &total));
+    return static_cast<int64_t>(total - free);
+  }
 
   void* allocate(size_t bytes) override {
     void* memory = nullptr;
@@ -160,25 +165,38 @@ bool available() {
   return there;
 }
 
+namespace {
+
+cudaDeviceProp properties_of(int local_rank) {
+  int count = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count == 0) error = cudaErrorNoDevice;
+  FT_CHECK_CONFIG(error == cudaSuccess, "run.device: cuda, but no GPU answers: {}{}",
+                  cudaGetErrorString(error), meaning_of(error));
+  FT_CHECK_CONFIG(local_rank < count,
+                  "rank {} of this machine has no GPU: {} can be seen; start one rank a GPU "
+                  "(CUDA_VISIBLE_DEVICES says which are seen)",
+                  local_rank, count);
+  cudaDeviceProp properties{};
+  FT_CUDA(cudaGetDeviceProperties(&properties, local_rank));
+  FT_CHECK_CONFIG(properties.major >= 8,
+                  "{} has compute capability {}.{}; falcon-train needs 8.0 (A100) or newer. Set "
+                  "run.device to cpu",
+                  properties.name, properties.major, properties.minor);
+  return properties;
+}
+
+}  // namespace
+
+int64_t memory(int local_rank) {
+  return static_cast<int64_t>(properties_of(local_rank).totalGlobalMem);
+}
+
 std::unique_ptr<Device> open_device(int local_rank) {
   if (!g_gpu) {
-    int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    FT_CHECK_CONFIG(error == cudaSuccess && count > 0, "run.device: cuda, but no GPU answers: {}{}",
-                    cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error),
-                    meaning_of(error == cudaSuccess ? cudaErrorNoDevice : error));
-    FT_CHECK_CONFIG(local_rank < count,
-                    "rank {} of this machine has no GPU: {} are visible; start one rank a GPU "
-                    "(CUDA_VISIBLE_DEVICES says which are seen)",
-                    local_rank, count);
+    const cudaDeviceProp properties = properties_of(local_rank);
     FT_CUDA(cudaSetDevice(local_rank));
     auto g = std::make_unique<Gpu>();
-    cudaDeviceProp properties{};
-    FT_CUDA(cudaGetDeviceProperties(&properties, local_rank));
-    FT_CHECK_CONFIG(properties.major >= 8,
-                    "{} has compute capability {}.{}; falcon-train needs 8.0 (A100) or newer. Set "
-                    "run.device to cpu",
-                    properties.name, properties.major, properties.minor);
     g->index = local_rank;
     g->multiprocessors = properties.multiProcessorCount;
     g->shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin);

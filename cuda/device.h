@@ -7,7 +7,10 @@
 
 namespace ft::cuda {
 
-bool available();                                     // built in, and a GPU is there
+bool available();                // built in, and a GPU is there
+int64_t memory(int local_rank);  // bytes of that GPU; throws as open_device does
+// Streams that ops run on: each has workspaces of its own.
+constexpr int kOpStreams = 2;
 std::unique_ptr<Device> open_device(int local_rank);  // throws ConfigError with the mend
 
 }  // namespace ft::cuda

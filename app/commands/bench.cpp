@@ -10,7 +10,6 @@
 #include "app/train/trainer.h"
 #include "core/observe.h"
 #include "core/rng.h"
-#include "cpu/device.h"
 #include "parallel/initialise.h"
 
 #include <algorithm>
@@ -51,9 +50,14 @@ struct Measured {
 
 class Recorder : public Observer {
  public:
-  void before(const std::string&, const char*) override { begin_ = Clock::now(); }
+  explicit Recorder(Device& device) : device_(device) {}
+  void before(const std::string&, const char*) override {
+    device_.synchronize();
+    begin_ = Clock::now();
+  }
   void after(const std::string&, const char* op, const std::vector<Seen>& outputs, double flops,
              double bytes) override {
+    device_.synchronize();
     const double seconds = since(begin_);
     Measured& m = ops_[fmt::format("{} {} {}", op, shape_of(op, outputs, flops, bytes), bytes)];
     if (m.seconds.empty()) m = {op, shape_of(op, outputs, flops, bytes), flops, bytes, {}};
@@ -78,6 +82,7 @@ class Recorder : public Observer {
     if (op == "gemm") text += fmt::format("x{:.0f}", flops / 2 / static_cast<double>(y.size()));
     return text;
   }
+  Device& device_;
   Clock::time_point begin_;
   std::map<std::string, Measured> ops_;
 };
@@ -85,17 +90,17 @@ class Recorder : public Observer {
 // A model of random weights that takes the same optimizer step again and again.
 class Bench {
  public:
-  Bench(const Config& config, int threads)
-      : device_(cpu::open_device(threads)), engine_(*device_, engine_options(config, false)) {
-    const int64_t T = config.data.sequence_length;
+  Bench(const Config& config, Device& device)
+      : device_(device), engine_(device, engine_options(config, false)) {
+    const int64_t B = config.train.micro_batch, T = config.data.sequence_length;
     initialise(engine_.store(), config.run.seed);
     engine_.refresh_weights();
     std::vector<int64_t> ids;
-    for (int64_t t = 0; t < T; ++t)
+    for (int64_t t = 0; t < B * T; ++t)
       ids.push_back(
           static_cast<int64_t>(random_words(1, Purpose::Test, 0, static_cast<uint64_t>(t))[0] %
                                static_cast<uint32_t>(config.model.vocab_size)));
-    const Batch batch = make_batch(1, T, ids, {}, {});
+    const Batch batch = make_batch(B, T, ids, {}, {});
     extent_ = engine_.feed(0, batch);
     engine_.set_inv_count(static_cast<double>(std::max<int64_t>(batch.valid, 1)));
   }
@@ -108,7 +113,7 @@ class Bench {
     engine_.optimizer().gradient_norm(c);
     engine_.optimizer().verdict(c, engine_.model().loss_sum(), 1);
     engine_.optimizer().step(c, {});
-    device_->synchronize({});
+    device_.synchronize();
   }
   // Times of whole steps over about `seconds`, after one that warms up.
   std::vector<double> steps(double seconds, Observer* observer, Recorder* recorder) {
@@ -124,10 +129,9 @@ class Bench {
     return times;
   }
   double model_flops() { return 3 * engine_.count(false).model_flops; }
-  Device& device() { return *device_; }
 
  private:
-  std::unique_ptr<Device> device_;
+  Device& device_;
   Engine engine_;
   Extent extent_;
 };
@@ -155,10 +159,11 @@ Config config_of(const BenchOptions& o, const std::string& path) {
   sets.push_back("train.residual=" + o.precision);
   Config config = load_config(path, sets);
   config.data.sequence_length = o.tokens;
-  config.train.micro_batch = 1;
+  config.train.micro_batch = o.sequences;
   check_values(config);
   if (!o.step) keep_one_of_each(config.model);
-  return resolve(config);  // recompute: auto asks what this shape needs, not the file's
+  const Ranks ranks = planned_ranks(config.run, 1);
+  return resolve(config, ranks.memory, ranks);  // recompute: auto asks what this shape needs
 }
 
 // How near to its floor an op of so many FLOPs and bytes came. The copy ceiling is that of memory:
@@ -174,12 +179,16 @@ constexpr const char* kLegend =
     "cache\nabove 100%: faster than the ceiling was measured; other work had the cores, or --seconds "
     "is short\n";
 
+std::string on_what(const Ceiling& c) {
+  if (c.threads == 0) return "GPU";
+  return fmt::format("{} thread{}", c.threads, c.threads == 1 ? "" : "s");
+}
+
 std::string ceilings_text(const std::vector<Ceiling>& all, const std::string& precision) {
-  std::string text =
-      fmt::format("{:>8}{:>15}{:>12}\n", "threads", precision + " GFLOP/s", "copy GB/s");
+  std::string text = fmt::format("{:>10}{:>17}{:>12}\n", "", precision + " GFLOP/s", "copy GB/s");
   for (const Ceiling& c : all)
     text +=
-        fmt::format("{:>8}{:>15.1f}{:>12.1f}\n", c.threads, c.flops * 1e-9, c.copy_bytes * 1e-9);
+        fmt::format("{:>10}{:>17.1f}{:>12.1f}\n", on_what(c), c.flops * 1e-9, c.copy_bytes * 1e-9);
   return text;
 }
 
@@ -231,15 +240,15 @@ std::string profile_text(const Profile& profile, const Ceiling& ceiling) {
 }
 
 // Measures one configuration; its numbers, and in `text` its table.
-json measure(const BenchOptions& o, const std::string& path, const Ceiling& ceiling,
+json measure(const BenchOptions& o, const std::string& path, const Ceiling& ceiling, Device& device,
              std::string& text) {
   const Config config = config_of(o, path);
-  Bench bench(config, ceiling.threads);
+  Bench bench(config, device);
   json result = {{"config", path}};
-  text = fmt::format("\n{}: {} tokens, {}, {} thread{}\n", path, o.tokens, o.precision,
-                     ceiling.threads, ceiling.threads == 1 ? "" : "s");
+  text = fmt::format("\n{}: {} x {} tokens, {}, {}\n", path, o.sequences, o.tokens, o.precision,
+                     on_what(ceiling));
   if (!o.step) {
-    Recorder recorder;
+    Recorder recorder(device);
     bench.steps(o.seconds, &recorder, &recorder);
     const auto ops = recorder.of(o.filter);
     FT_CHECK_CONFIG(!ops.empty(), "--filter {}: no op's name or shape holds this text", o.filter);
@@ -248,8 +257,8 @@ json measure(const BenchOptions& o, const std::string& path, const Ceiling& ceil
     return result;
   }
   const auto times = bench.steps(o.seconds, nullptr, nullptr);
-  const double tokens = static_cast<double>(o.tokens), flops = bench.model_flops();
-  Profile profile;
+  const double tokens = static_cast<double>(o.sequences * o.tokens), flops = bench.model_flops();
+  Profile profile(device);
   bench.step(&profile);
   const double mfu = flops / best(times) / ceiling.flops;
   text += fmt::format(
@@ -274,15 +283,22 @@ int bench(const BenchOptions& o) {
   std::vector<std::string> paths = o.configs;
   if (paths.empty())
     for (const char* name : kDefaults) paths.push_back(find_default(name));
-  for (const std::string& path : paths) config_of(o, path);  // what is wrong shows before the work
+  RunConfig run;
+  for (const std::string& path : paths) run = config_of(o, path).run;  // what is wrong shows first
   if (!o.json.empty()) check_output("--json", o.json, paths);
   const bool quiet = o.json == "-";
   const int threads = o.threads > 0 ? o.threads : default_threads();
-  const auto ceilings = measure_ceilings(threads, o.precision == "bf16" ? Dtype::BF16 : Dtype::F32,
-                                         std::min(o.seconds / 4, 1.0));
-  json all = {{"machine", cpu::description()},
+  run.threads = threads;
+  const auto device = open_device(run);
+  const Dtype dtype = o.precision == "bf16" ? Dtype::BF16 : Dtype::F32;
+  const double seconds = std::min(o.seconds / 4, 1.0);
+  const auto ceilings = device->kind() == DeviceKind::Cuda
+                            ? std::vector{measure_gpu(*device, dtype, seconds)}
+                            : measure_ceilings(threads, dtype, seconds);
+  json all = {{"machine", device->description()},
               {"precision", o.precision},
               {"threads", threads},
+              {"sequences", o.sequences},
               {"tokens", o.tokens}};
   for (const Ceiling& c : ceilings)
     all["ceilings"].push_back(
@@ -291,7 +307,7 @@ int bench(const BenchOptions& o) {
     fmt::print("{}\n{}", all["machine"].get<std::string>(), ceilings_text(ceilings, o.precision));
   for (const std::string& path : paths) {
     std::string text;
-    all["configs"].push_back(measure(o, path, ceilings.back(), text));
+    all["configs"].push_back(measure(o, path, ceilings.back(), *device, text));
     if (!quiet) fmt::print("{}", text), std::fflush(stdout);
   }
   if (!o.json.empty()) write_json(o.json, all);
@@ -311,7 +327,10 @@ void add_bench(CLI::App& app, Run& run) {
       "ceiling, both measured in the same run");
   c->add_option("CONFIG", o->configs,
                 "YAML files whose models to measure. Default: Tiny-90M and the quickstart");
-  c->add_option("--tokens", o->tokens, "Tokens of the one sequence")
+  c->add_option("--sequences", o->sequences, "Sequences of the micro-batch")
+      ->transform(whole(1))
+      ->capture_default_str();
+  c->add_option("--tokens", o->tokens, "Tokens of a sequence")
       ->transform(whole(1))
       ->capture_default_str();
   c->add_flag("--step", o->step, "Whole optimizer steps: tokens/s, MFU and a profile by op");

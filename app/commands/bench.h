@@ -10,7 +10,8 @@ namespace ft {
 struct BenchOptions {
   std::vector<std::string> configs;  // empty: Tiny-90M and the quickstart model
   std::vector<std::string> sets;
-  int64_t tokens = 512;
+  int64_t tokens = 512;  // of a sequence
+  int64_t sequences = 1;
   std::string filter;  // only ops whose name or shape holds this text
   double seconds = 2;  // of measuring, a configuration
   std::string precision = "fp32";

@@ -14,8 +14,8 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t kProduct = 1536;                // rows and columns
-constexpr size_t kCopyBytes = size_t{256} << 20;  // beyond any cache
+constexpr int64_t kProduct = 1536, kGpuProduct = 8192;  // rows and columns
+constexpr size_t kCopyBytes = size_t{256} << 20;        // beyond any cache
 constexpr size_t kCopyPart = size_t{1} << 20;
 
 double best_seconds(double budget, const std::function<void()>& work) {
@@ -33,9 +33,9 @@ double best_seconds(double budget, const std::function<void()>& work) {
 
 // Operands of the product that is measured.
 ops::Gemm product_of(Memory& memory, Dtype dtype) {
-  const Tensor a = memory.make("a", dtype, {kProduct, kProduct}),
-               b = memory.make("b", dtype, {kProduct, kProduct}),
-               y = memory.make("y", dtype, {kProduct, kProduct});
+  const int64_t n = memory.device().kind() == DeviceKind::Cuda ? kGpuProduct : kProduct;
+  const Tensor a = memory.make("a", dtype, {n, n}), b = memory.make("b", dtype, {n, n}),
+               y = memory.make("y", dtype, {n, n});
   return {.y = y, .a = a, .b = b};
 }
 
@@ -44,9 +44,18 @@ class Product {
  public:
   Product(Device& device, Dtype dtype)
       : memory_(device, false), c_(device, scratch_, true), product_(product_of(memory_, dtype)) {
-    for (const Tensor& t : {product_.a, product_.b}) c_(ops::Fill{.y = t, .value = 0.5});
+    // Any numbers but equal ones, which cost a GPU less power and so less time.
+    uint32_t state = 1;
+    for (const Tensor& t : {product_.a, product_.b})
+      memory_.transfer().fill(t, [&](int64_t, float* row) {
+        for (int64_t i = 0; i < t.cols(); ++i) {
+          state = state * 1664525u + 1013904223u;
+          row[i] = static_cast<float>(state >> 8) * 0x1p-23f - 1;
+        }
+      });
   }
   void operator()() { c_(product_); }
+  void finish() { c_.device.synchronize(); }
   double flops() const { return product_.flops(); }
 
  private:
@@ -58,7 +67,19 @@ class Product {
 
 double product_flops(Device& device, Dtype dtype, double seconds) {
   Product product(device, dtype);
-  return product.flops() / best_seconds(seconds, [&] { product(); });
+  return product.flops() / best_seconds(seconds, [&] { product(), product.finish(); });
+}
+
+double copy_rate_of_gpu(Device& gpu, double seconds) {
+  constexpr size_t kBytes = size_t{2} << 30;
+  Memory memory(gpu, false);
+  void* from = memory.bytes("from", kBytes);
+  void* to = memory.bytes("to", kBytes);
+  const double best = best_seconds(seconds, [&] {
+    gpu.copy(to, from, kBytes, {});
+    gpu.synchronize();
+  });
+  return 2.0 * static_cast<double>(kBytes) / best;
 }
 
 double copy_rate(Device& device, double seconds) {
@@ -81,6 +102,10 @@ Ceiling measure_ceiling(int threads, Dtype dtype, double seconds) {
   return {threads, product_flops(*device, dtype, seconds), copy_rate(*device, seconds)};
 }
 
+Ceiling measure_gpu(Device& gpu, Dtype dtype, double seconds) {
+  return {0, product_flops(gpu, dtype, seconds), copy_rate_of_gpu(gpu, seconds)};
+}
+
 std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds) {
   std::vector<Ceiling> all;
   for (int n = 1; n < threads; n *= 2) all.push_back(measure_ceiling(n, dtype, seconds));
@@ -96,6 +121,7 @@ double matrix_speed(Device& device, Group& all, Dtype dtype) {
     all.barrier().wait();
     const auto begin = Clock::now();
     for (int i = 0; i < times; ++i) product();
+    product.finish();
     return std::chrono::duration<double>(Clock::now() - begin).count();
   };
   timed(1);
@@ -112,7 +138,6 @@ double matrix_speed(Device& device, Group& all, Dtype dtype) {
 }
 
 int64_t count_matrix_speed(Device& device, Dtype dtype, WorkspaceNeed& workspaces) {
-  if (device.kind() != DeviceKind::Cpu) return 0;
   Memory memory(device, true);
   Scratch scratch;
   Ctx c(device, scratch, false);

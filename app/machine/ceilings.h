@@ -10,7 +10,7 @@
 namespace ft {
 
 struct Ceiling {
-  int threads = 1;
+  int threads = 1;        // 0: of a GPU
   double flops = 0;       // a second, of a large matrix product
   double copy_bytes = 0;  // a second, read and written, of a copy far larger than the caches
 };
@@ -18,6 +18,7 @@ struct Ceiling {
 // Best of repeats over about `seconds` each, after one that is not counted. `dtype`: of the
 // product's operands. Leaves the process with `threads` threads.
 Ceiling measure_ceiling(int threads, Dtype dtype, double seconds);
+Ceiling measure_gpu(Device& gpu, Dtype dtype, double seconds);
 // 1, 2, 4, ... and `threads`.
 std::vector<Ceiling> measure_ceilings(int threads, Dtype dtype, double seconds);
 // FLOP/s of matrix products with operands of `dtype`, the sum over all ranks, who measure at once as

@@ -21,18 +21,22 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::unique_ptr<Device> opened(const RunConfig& run, int local_rank, int threads) {
-  const bool gpu = run.device == "cuda" || (run.device == "auto" && cuda::available());
-  return gpu ? cuda::open_device(local_rank) : cpu::open_device(threads);
+std::unique_ptr<Device> opened(DeviceKind kind, int local_rank, int threads) {
+  if (kind == DeviceKind::Cpu) return cpu::open_device(threads);
+  cpu::use_threads(threads);  // the host's own work
+  return cuda::open_device(local_rank);
 }
 
 }  // namespace
 
 std::unique_ptr<Device> open_device(const RunConfig& run, World& world) {
-  return opened(run, world.local_rank(), ranks_of(world, run).threads);
+  const Ranks ranks = ranks_of(world, run);
+  return opened(ranks.device, world.local_rank(), ranks.threads);
 }
 
-std::unique_ptr<Device> open_device(const RunConfig& run) { return opened(run, 0, run.threads); }
+std::unique_ptr<Device> open_device(const RunConfig& run) {
+  return opened(device_of(run, 1), 0, run.threads);
+}
 
 Precision precision_of(const TrainConfig& train) {
   const auto dtype = [](const std::string& name) {

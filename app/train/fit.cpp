@@ -49,7 +49,7 @@ int64_t machine_memory() { return memory_of_each(read_limits(), 1); }
 
 std::unique_ptr<Device> planning_device(const Config& config, const Ranks& ranks) {
   cpu::use_threads(ranks.planned() > 0 ? ranks.planned() : config.run.threads);
-  return virtual_device(DeviceKind::Cpu, machine_memory(), "plan");
+  return virtual_device(ranks.device, ranks.memory > 0 ? ranks.memory : machine_memory(), "plan");
 }
 
 int64_t planned_memory(const Config& config, const Ranks& ranks) {

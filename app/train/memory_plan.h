@@ -1,5 +1,6 @@
-// What a rank's memory is made of, before it runs. The sum is the peak of the process's resident
-// memory (VmHWM, as /usr/bin/time shows it): what a step needs is there from the first step on.
+// What a rank's memory is made of, before it runs: what a step needs is there from the first step
+// on. On a CPU the sum is the peak of the process's resident memory (VmHWM, as /usr/bin/time shows
+// it), on a GPU what the process takes of the GPU's (nvidia-smi).
 #pragma once
 
 #include "app/config/config.h"
@@ -18,11 +19,10 @@ using MemoryLines = std::vector<std::pair<std::string, int64_t>>;  // name, byte
 // in every process that asks. `engine` may be virtual.
 MemoryLines memory_of_run(const Config& config, Engine& engine, int ranks);
 // The process itself as measured when it started, and what a run is known to add to that.
-std::pair<std::string, int64_t> memory_of_program(int ranks, int threads);
+std::pair<std::string, int64_t> memory_of_program(DeviceKind device, int ranks, int threads);
 // Both, for people and for metrics.
 MemoryLines memory_of_rank(const Config& config, Engine& engine, int ranks);
 
 int64_t sum_of(const MemoryLines& lines);
-int64_t peak_resident_bytes();  // of this process, so far
 
 }  // namespace ft

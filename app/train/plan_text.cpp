@@ -73,8 +73,10 @@ std::string layout_text(const Config& config, const Ranks& ranks) {
   return text;
 }
 
-std::string memory_text(const MemoryLines& lines) {
-  std::string text = "memory per rank (MiB, the peak that is resident):";
+std::string memory_text(DeviceKind device, const MemoryLines& lines) {
+  std::string text = device == DeviceKind::Cuda
+                         ? "memory per rank (MiB of its GPU):"
+                         : "memory per rank (MiB, the peak that is resident):";
   const auto line = [&](const std::string& name, int64_t bytes) {
     text += fmt::format("\n  {:<30}{:>12.1f}", name, static_cast<double>(bytes) / 1048576);
   };
@@ -103,7 +105,7 @@ std::string start_text(const Config& config, Engine& engine, const Ranks& all) {
          (all.words.empty() ? "" : "threads: " + all.words + "\n") +
          fmt::format("communication per step and rank: {:.1f} MiB of gradients\n",
                      engine.count_update(ranks).link_bytes / 1048576) +
-         memory_text(memory_of_rank(config, engine, ranks));
+         memory_text(engine.device().kind(), memory_of_rank(config, engine, ranks));
 }
 
 std::string plan_text(const Config& config, const Ranks& ranks) {

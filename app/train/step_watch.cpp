@@ -71,7 +71,7 @@ void StepWatch::finish_sources(Group& data, const StepBatches& batches, StepReco
 // dt by layer and the resident memory: one maximum over the ranks.
 void StepWatch::finish_peaks(Group& data, StepRecord& r) {
   std::vector<double> peaks = readback_.values(kPeaks);
-  peaks.push_back(static_cast<double>(peak_resident_bytes()));
+  peaks.push_back(static_cast<double>(engine_.device().memory_taken()));
   data.all_reduce(Tensor(peaks.data(), Dtype::F64, {static_cast<int64_t>(peaks.size())}),
                   Reduce::Max)
       .wait();

@@ -48,7 +48,7 @@ std::string Yardstick::words() const {
 Yardstick yardstick_of(World& world, Device& device, const Config& config, const Ranks& ranks,
                        const std::string& folder, bool resumed) {
   Yardstick y{.precision = config.train.precision};
-  if (!config.log.mfu || device.kind() != DeviceKind::Cpu) return y;
+  if (!config.log.mfu) return y;
   y.machine = broadcast_text(
       world.all(),
       fmt::format("{}, {}, {} rank{}, threads {}", device.description(), y.precision, ranks.count,
