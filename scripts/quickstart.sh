@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a clone to a sampled text: installs what is missing, builds, tokenizes real text, trains the model of
-# configs/quickstart.yaml on 2 MPI ranks of this machine's CPU, samples from it and writes its report. No GPU, no Python.
+# configs/quickstart.yaml, samples from it and writes its report: on the GPU where there is one and nvcc, else on 2 MPI
+# ranks of this machine's CPU. No Python.
 #
 #   scripts/quickstart.sh          the text is Perl's manual (Debian's perl-doc, about 9 MB)
 #   scripts/quickstart.sh FOLDER   the text is every file below FOLDER that is not hidden
@@ -21,14 +22,19 @@ if (($# == 1)); then
   folder=$(cd "$1" && pwd)
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-readonly data=data-quickstart binary=build/cpu/falcon-train
+preset=cpu ranks=2 options=(-DFT_TESTS=OFF)
+if command -v nvcc >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+  preset=cuda ranks=1
+  options+=(-DCMAKE_CUDA_ARCHITECTURES=native)
+fi
+readonly data=data-quickstart preset ranks options binary=build/$preset/falcon-train
 
 build() {
   if [[ -n $folder ]]; then scripts/setup.sh; else scripts/setup.sh --with-text; fi
   if [[ -z ${CMAKE_GENERATOR:-} ]] && command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi
   echo "== build"
-  cmake --preset cpu -DFT_TESTS=OFF >/dev/null
-  cmake --build build/cpu -j "$(nproc)" --target falcon-train
+  cmake --preset "$preset" "${options[@]}" >/dev/null
+  cmake --build "build/$preset" -j "$(nproc)" --target falcon-train
 }
 
 # Where dpkg was told to leave documentation out, or perl-doc is not installed, its archive still has the text.
@@ -114,7 +120,7 @@ train() {
   fi
   # Open MPI asks root, as in a container, to say it twice.
   if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-  mpirun --oversubscribe --bind-to none -n 2 "$binary" train configs/quickstart.yaml --resume none
+  mpirun --oversubscribe --bind-to none -n "$ranks" "$binary" train configs/quickstart.yaml --resume none
 }
 
 build

@@ -37,16 +37,19 @@ else
   ctest --preset asan -R '^(core|ops|layers|data)$'
 fi
 
-echo "== build"
-cmake --preset cpu >/dev/null
-cmake --build build/cpu -j "$jobs"
-ctest --preset cpu
+# Where nvcc is, the program with the CUDA backend is built and tested, on CPU ranks where there is no GPU.
+preset=cpu
+if command -v nvcc >/dev/null; then preset=cuda; fi
+echo "== build ($preset)"
+cmake --preset "$preset" >/dev/null
+cmake --build "build/$preset" -j "$jobs"
+ctest --preset "$preset"
 if ((!full)); then exit 0; fi
 
 # ---- the long part ----
 
-export FT_BINARY=$PWD/build/cpu/falcon-train OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-tests=build/cpu/tests
+export FT_BINARY=$PWD/build/$preset/falcon-train OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+tests=build/$preset/tests
 
 echo "== quickstart"
 scripts/quickstart.sh

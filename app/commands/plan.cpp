@@ -2,6 +2,7 @@
 #include "app/commands/command.h"
 #include "app/commands/command_line.h"
 #include "app/config/config_check.h"
+#include "app/machine/gpus.h"
 #include "app/train/fit.h"
 #include "app/train/memory_plan.h"
 #include "app/train/plan_text.h"
@@ -9,6 +10,7 @@
 #include "app/train/start_block.h"
 #include "app/train/trainer.h"
 #include "core/log.h"
+#include "core/platform.h"
 #include "core/path.h"
 #include "data/set_info.h"
 #include "data/sources.h"
@@ -30,6 +32,7 @@ struct PlanOptions {
   std::string config;
   std::vector<std::string> sets;
   int world = 0;          // ranks; 0: as few as the layout needs
+  std::string gpu;        // its name: each rank has one; empty: what run.device means here
   double memory = 0;      // GiB a rank may take: exit code 2 where that is too little; 0: not asked
   bool schedule = false;  // also a table of learning rate, weight decay and batch
   bool multipliers = false;  // the closed-form multipliers of this shape alone
@@ -85,6 +88,18 @@ int64_t bytes_of(double gib) {
   return static_cast<int64_t>(std::min(gib, kMost) * kGiB);
 }
 
+Ranks ranks_of_plan(const PlanOptions& options, RunConfig run, int world) {
+  if (options.gpu.empty()) return planned_ranks(run, world);
+  FT_CHECK_CONFIG(kBuiltWithCuda,
+                  "--gpu: this build has no CUDA backend, whose needs a plan would have to count; "
+                  "use a build with it (cmake --preset cuda)");
+  run.device = "cpu";  // the machine that plans has none
+  Ranks ranks = planned_ranks(run, world);
+  ranks.device = DeviceKind::Cuda;
+  ranks.memory = gpu_type(options.gpu).memory;
+  return ranks;
+}
+
 int plan(const PlanOptions& options) {
   if (options.multipliers) return plan_multipliers(options);
   Config read = load_config(options.config, options.sets);
@@ -92,7 +107,7 @@ int plan(const PlanOptions& options) {
   with_place(read.source, [&] { read.data.train = check_as_train(read, world); });
   FT_CHECK_CONFIG(!options.schedule || read.train.tokens > 0,
                   "train.tokens must be given to show the schedule of a run");
-  const Ranks ranks = planned_ranks(read.run, world);
+  const Ranks ranks = ranks_of_plan(options, read.run, world);
   const int64_t memory = options.memory > 0 ? bytes_of(options.memory) : ranks.memory;
   const Config config = resolve(read, memory, ranks);
   for (const std::string& note : config.notes) log_info("note: {}", note);
@@ -100,7 +115,7 @@ int plan(const PlanOptions& options) {
   if (options.schedule) log_info("{}", schedule_text(config));
   const std::string problem = fit_problem(config, memory, ranks);
   if (problem.empty()) return 0;
-  FT_CHECK_CONFIG(options.memory == 0, "{}", problem);
+  FT_CHECK_CONFIG(options.memory == 0 && options.gpu.empty(), "{}", problem);
   // The machine that plans need not be the one that trains: said, not refused.
   log_warn("on this machine, with {} rank{}, {}\n(--memory GIB plans for another machine.)", world,
            world == 1 ? "" : "s", problem);
@@ -118,6 +133,9 @@ void add_plan(CLI::App& app, Run& run) {
                 "YAML file (for --multipliers also a Hugging Face config.json)")
       ->required();
   c->add_option("--world", o->world, "Number of ranks")->transform(whole(1, 1'000'000));
+  c->add_option("--gpu", o->gpu,
+                "GPU of each rank, which need not be here: " + gpu_names() +
+                    "; a run that needs more memory is refused with exit code 2");
   c->add_option("--memory", o->memory,
                 "GiB that a rank may take; a run that needs more is refused with exit code 2")
       ->transform(real(Range{.low = 0, .above = true}));

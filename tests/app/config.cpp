@@ -3,6 +3,7 @@
 
 #include "app/config/config_check.h"
 #include "app/train/recipe.h"
+#include "core/platform.h"
 #include "core/file.h"
 #include "models/families/config_file.h"
 #include "tests/catch.h"
@@ -188,6 +189,7 @@ TEST_CASE("config: what exists but is not in this build is refused with these wo
                           "parallel.virtual_stages=2", "parallel.zero=1", "parallel.zero=3",
                           "parallel.sequence=true", "checkpoint.async=true", "run.device=cuda",
                           "model.linear=bitnet", "optimizer.state=bf16"}) {
+    if (kBuiltWithCuda && std::string(set) == "run.device=cuda") continue;
     const std::string text = answer(set), path(set, std::string(set).find('='));
     INFO(text);
     has(text, path);
