@@ -5,6 +5,8 @@ namespace ft::cuda {
 
 bool available() { return false; }
 
+std::vector<std::string> descriptions() { return {}; }
+
 int64_t memory(int) {
   throw ConfigError(
       "run.device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or "

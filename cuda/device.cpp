@@ -52,6 +52,15 @@ std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
+std::string description_of(const cudaDeviceProp& properties) {
+  int driver = 0, runtime = 0;
+  FT_CUDA(cudaDriverGetVersion(&driver));
+  FT_CUDA(cudaRuntimeGetVersion(&runtime));
+  return fmt::format("{}, compute capability {}.{}, CUDA {} (driver's {})", properties.name,
+                     properties.major, properties.minor, version_text(runtime),
+                     version_text(driver));
+}
+
 class CudaEvent : public Event {
  public:
   CudaEvent() { FT_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
@@ -69,12 +78,7 @@ class CudaDevice : public Device {
   CudaDevice() {
     cudaDeviceProp properties{};
     FT_CUDA(cudaGetDeviceProperties(&properties, gpu().index));
-    int driver = 0, runtime = 0;
-    FT_CUDA(cudaDriverGetVersion(&driver));
-    FT_CUDA(cudaRuntimeGetVersion(&runtime));
-    description_ = fmt::format("{}, compute capability {}.{}, CUDA {} (driver's {})",
-                               properties.name, properties.major, properties.minor,
-                               version_text(runtime), version_text(driver));
+    description_ = description_of(properties);
     memory_ = static_cast<int64_t>(properties.totalGlobalMem);
   }
   DeviceKind kind() const override { return DeviceKind::Cuda; }
@@ -190,6 +194,19 @@ cudaDeviceProp properties_of(int local_rank) {
 
 int64_t memory(int local_rank) {
   return static_cast<int64_t>(properties_of(local_rank).totalGlobalMem);
+}
+
+std::vector<std::string> descriptions() {
+  std::vector<std::string> all;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties{};
+    FT_CUDA(cudaGetDeviceProperties(&properties, i));
+    all.push_back(fmt::format("{}, {:.1f} GiB", description_of(properties),
+                              static_cast<double>(properties.totalGlobalMem) / 1073741824));
+  }
+  return all;
 }
 
 std::unique_ptr<Device> open_device(int local_rank) {

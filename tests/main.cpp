@@ -2,6 +2,7 @@
 #define CATCH_CONFIG_RUNNER
 #include "tests/catch.h"
 
+#include "cuda/device.h"
 #include "parallel/comm/comm.h"
 #include "tests/world.h"
 
@@ -19,6 +20,10 @@ int main(int argc, char** argv) {
   ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
   auto world = ft::World::open(&argc, &argv);
   ft::test::g_world = world.get();
+  if (std::getenv("FT_TEST_GPU") && !ft::cuda::available()) {
+    std::puts("skipped: no GPU is here");
+    return 77;  // ctest's word for it, see tests/CMakeLists.txt
+  }
   int failed = Catch::Session().run(argc, argv);
   return static_cast<int>(ft::all_max(world->all(), static_cast<int64_t>(failed ? 1 : 0)));
 }

@@ -9,6 +9,8 @@
 #include "core/platform.h"
 #include "cuda/device.h"
 
+#include <fmt/ranges.h>
+
 #include <fcntl.h>
 #include <memory>
 #include <sys/statvfs.h>
@@ -17,6 +19,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <optional>
 
 namespace ft {
 
@@ -147,7 +150,8 @@ std::string machine_text(const Machine& m) {
 }
 
 std::string gpu_text() {
-  if (cuda::available()) return cuda::open_device(0)->description();
+  const std::vector<std::string> gpus = cuda::descriptions();
+  if (!gpus.empty()) return fmt::format("{}", fmt::join(gpus, "\n              "));
   const bool there = fs::exists("/dev/nvidia0") || fs::exists("/dev/nvidiactl");
   return std::string(there ? "NVIDIA device files are there" : "none seen") +
          (kBuiltWithCuda ? "; no GPU answers" : "; this build has no CUDA backend");
@@ -156,6 +160,7 @@ std::string gpu_text() {
 struct Report {
   std::vector<Machine> ranks;
   std::vector<Ceiling> ceilings;
+  std::optional<Ceiling> gpu;  // of the first, in bf16
   Disk disk;
   Links links;
   std::vector<Finding> findings;
@@ -167,6 +172,9 @@ void print(const Report& r) {
   for (const Ceiling& c : r.ceilings)
     text += fmt::format("{} thread{:<5}  matrix product {:.1f} GFLOP/s, copy {:.1f} GB/s\n",
                         c.threads, c.threads == 1 ? "" : "s", c.flops * 1e-9, c.copy_bytes * 1e-9);
+  if (r.gpu)
+    text += fmt::format("GPU 0         bf16 matrix product {:.1f} TFLOP/s, copy {:.0f} GB/s\n",
+                        r.gpu->flops * 1e-12, r.gpu->copy_bytes * 1e-9);
   text += fmt::format("disk          {}: {} free, write {:.0f} MB/s, read {:.0f} MB/s\n",
                       r.disk.folder, gib(r.disk.free), r.disk.write * 1e-6, r.disk.read * 1e-6);
   text += fmt::format("ranks         {}, launcher: {}\n", r.ranks.size(), m.launcher);
@@ -198,6 +206,7 @@ json numbers(const Report& r) {
   for (const Ceiling& c : r.ceilings)
     all["ceilings"].push_back(
         {{"threads", c.threads}, {"flops", c.flops}, {"copy_bytes", c.copy_bytes}});
+  if (r.gpu) all["gpu_ceiling"] = {{"bf16_flops", r.gpu->flops}, {"copy_bytes", r.gpu->copy_bytes}};
   for (const Finding& f : r.findings)
     all["findings"].push_back({{"wrong", f.wrong}, {"mend", f.mend}});
   return all;
@@ -216,6 +225,7 @@ int doctor(World& world, const DoctorOptions& o) {
   if (group.rank() == 0) {
     r.disk = measure_disk(o.directory, r.findings);
     r.ceilings = measure_ceilings(r.ranks.front().threads, Dtype::F32, o.seconds / 2);
+    if (cuda::available()) r.gpu = measure_gpu(*cuda::open_device(0), Dtype::BF16, o.seconds / 2);
     if (o.json != "-") print(r);
     if (!o.json.empty()) write_json(o.json, numbers(r));
     wrong = r.findings.empty() ? 0 : 1;

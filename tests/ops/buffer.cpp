@@ -9,6 +9,7 @@
 
 #include <omp.h>
 
+#include <cstdlib>
 #include <cstring>
 
 namespace ft::test {
@@ -33,15 +34,13 @@ E get_as(const std::byte* from) {
 }  // namespace
 
 const std::vector<Backend>& backends() {
-  static const std::vector<Backend> all = [] {
-    std::vector<Backend> found{{"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }},
-                               {"the protected device", []() -> std::unique_ptr<Device> {
-                                  cpu::use_threads(omp_get_max_threads());
-                                  return std::make_unique<ProtectedDevice>();
-                                }}};
-    if (cuda::available()) found.push_back({"the GPU", [] { return cuda::open_device(0); }});
-    return found;
-  }();
+  static const std::vector<Backend> all{
+      {"the CPU", [] { return cpu::open_device(omp_get_max_threads()); }},
+      std::getenv("FT_TEST_GPU") ? Backend{"the GPU", [] { return cuda::open_device(0); }}
+                                 : Backend{"the protected device", []() -> std::unique_ptr<Device> {
+                                             cpu::use_threads(omp_get_max_threads());
+                                             return std::make_unique<ProtectedDevice>();
+                                           }}};
   return all;
 }
 
