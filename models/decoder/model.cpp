@@ -8,7 +8,11 @@
 namespace ft {
 
 namespace {
-constexpr int64_t kLogitElements = 1 << 23;  // of one chunk of the head
+// Of one chunk of the head: a CPU's caches want few rows, a GPU's matrix products many.
+struct Chunk {
+  int64_t elements, least_rows;
+};
+constexpr Chunk kCpuChunk{1 << 23, 64}, kGpuChunk{1 << 27, 2048};
 
 // "model.final_layernorm" of "model.final_layernorm.weight"
 std::string module_of(const Param& param) {
@@ -125,15 +129,12 @@ void Model::final_norm(Ctx& c, const SlotSet& set, const Extent& e) {
                       set.stream.back().row_range(0, T));
 }
 
-int64_t Model::chunk_rows(int64_t tokens) const {
-  return std::min(tokens, std::max<int64_t>(64, kLogitElements / padded_vocab_));
-}
-
 void Model::for_chunks(Ctx& c, const SlotSet& set, const Extent& e,
                        const std::function<void(int64_t, int64_t, const Tensor&)>& f) {
   c.where = "lm_head";
   const Param& head = head_.present() ? head_ : embed_;
-  const int64_t T = e.tokens(), rows = chunk_rows(T);
+  const Chunk chunk = c.device.kind() == DeviceKind::Cuda ? kGpuChunk : kCpuChunk;
+  const int64_t T = e.tokens(), rows = std::max(chunk.least_rows, chunk.elements / padded_vocab_);
   for (int64_t begin = 0; begin < T; begin += rows) {
     beat();
     const int64_t end = std::min(T, begin + rows);

@@ -114,7 +114,6 @@ class Model {
   void embed(Ctx& c, const SlotSet& set, const Extent& extent) const;
   void final_norm(Ctx& c, const SlotSet& set, const Extent& extent);
   void head_backward(Ctx& c, const SlotSet& set, const Extent& extent);
-  int64_t chunk_rows(int64_t tokens) const;
   // Over chunks of tokens: logits, then f(first row, last row, logits).
   void for_chunks(Ctx& c, const SlotSet& set, const Extent& extent,
                   const std::function<void(int64_t, int64_t, const Tensor&)>& f);
