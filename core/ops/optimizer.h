@@ -21,8 +21,8 @@ struct Segment {
   float lr_multiplier = 1;
   float weight_decay = 0;
 
-  int64_t runs() const { return rows * ((cols + kRun - 1) / kRun); }
-  int64_t size() const { return rows * cols; }
+  constexpr int64_t runs() const { return rows * ((cols + kRun - 1) / kRun); }
+  constexpr int64_t size() const { return rows * cols; }
 };
 
 // The table, and what a launch must know of it without reading it.
