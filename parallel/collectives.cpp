@@ -34,6 +34,22 @@ int64_t AllReduce::workspace(int64_t n, Dtype dtype, int ranks) {
   return (parts(first) + parts(second)) * size_of(dtype);
 }
 
+void AllReduceParts::check() const {
+  for (const Part& p : parts) check_dense(p.name, p.data, kF32 | kF64, {kAny});
+}
+
+double AllReduceParts::link_bytes() const {
+  double bytes = 0;
+  for (const Part& p : parts) bytes += static_cast<double>(p.data.bytes());
+  return bytes * (group.size() - 1);
+}
+
+void AllReduceParts::run(Stream) const {
+  std::vector<ReducePart> all;
+  for (const Part& p : parts) all.push_back({p.data, p.reduce});
+  group.all_reduce(all).wait();
+}
+
 }  // namespace ops
 
 namespace {
@@ -44,6 +60,7 @@ class CountedGroup : public Group {
   int rank() const override { return 0; }
   int size() const override { return size_; }
   Request all_reduce(const Tensor&, Reduce) override { refuse(); }
+  Request all_reduce(const std::vector<ReducePart>&) override { refuse(); }
   Request all_gather(const Tensor&, const Tensor&) override { refuse(); }
   Request reduce_scatter(const Tensor&, const Tensor&) override { refuse(); }
   Request broadcast(const Tensor&, int) override { refuse(); }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace ft {
 
@@ -29,6 +30,24 @@ struct AllReduce {
 
   // Memory that the group takes for n elements of a dtype, and keeps.
   static int64_t workspace(int64_t n, Dtype dtype, int ranks);
+};
+
+// Several small data, each with its own fold, in one exchange.
+struct AllReduceParts {
+  struct Part {
+    const char* name;
+    InOut data;  // [n] f32 or f64
+    Reduce reduce = Reduce::Sum;
+  };
+  std::vector<Part> parts;
+  Group& group;
+  FT_OP("all_reduce_parts") {
+    for (const Part& p : parts) f(p.name, p.data);
+  }
+  void check() const;
+  double flops() const { return 0; }
+  double link_bytes() const;  // that a rank sends
+  void run(Stream stream) const;
 };
 
 }  // namespace ops

@@ -55,8 +55,9 @@ void install_stop_signals() {
 }
 
 bool stop_requested(Group& group) { return stop_signal(group) != 0; }
+int own_stop_signal() { return g_stop; }
 int stop_signal(Group& group) {
-  return static_cast<int>(all_max(group, static_cast<int64_t>(g_stop)));
+  return static_cast<int>(all_max(group, int64_t{own_stop_signal()}));
 }
 void forget_stop_signal() { g_stop = 0; }
 std::string signal_name(int signal) {
@@ -65,8 +66,18 @@ std::string signal_name(int signal) {
 }
 
 void together(Group& group, const std::function<void()>& work) {
-  const Fault mine = fault_of(work);
-  if (all_max(group, static_cast<int64_t>(mine.code)) == 0) return;
+  together_sum(group, [&] {
+    work();
+    return 0;
+  });
+}
+
+int64_t together_sum(Group& group, const std::function<int64_t()>& work) {
+  int64_t given = 0;
+  const Fault mine = fault_of([&] { given = work(); });
+  int64_t sums[] = {mine.code != 0, given};
+  group.all_reduce(Tensor(sums, Dtype::I64, {2}), Reduce::Sum).wait();
+  if (sums[0] == 0) return sums[1];
   const std::vector<std::string> all =
       gather_text(group, mine.code == 0 ? "" : fmt::format("{} {}", mine.code, mine.text));
   const auto first = std::find_if(all.begin(), all.end(), [](auto& text) { return !text.empty(); });

@@ -52,11 +52,14 @@ class Loop {
         path_(folder_of(config)),
         ranks_(ranks),
         yardstick_(yardstick) {
+    const Trainer::Clock::time_point begin = Trainer::Clock::now();
     together(world.all(), [&] {
       trainer_.emplace(world, device, config_, ranks.planned(),
                        [this](auto& event, int64_t step, auto& facts) {
                          if (folder_) folder_->event(event, step, facts);
                        });
+      if (const int64_t limit = config_.run.stop_before; limit > 0)
+        trainer_->set_stop_at(begin + std::chrono::duration<double>(static_cast<double>(limit)));
       trainer_->start(start.checkpoint());
     });
     validator_.emplace(world, config_, *trainer_);
@@ -96,9 +99,6 @@ class Loop {
  private:
   bool chief() const { return world_.all().rank() == 0; }
   RunFolder* folder() { return folder_ ? &*folder_ : nullptr; }
-  double elapsed() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  }
 
   int steps() {
     const int64_t begin = trainer_->steps_done(), total = trainer_->steps_total();
@@ -116,7 +116,7 @@ class Loop {
       if (last || !stop.empty()) saver_->save_last(progress_);
       else if (saver_->is_due(r.step)) saver_->save(progress_);
       if (validator_->is_due(r.step, r.steps) && !validate(r.step, last, stop)) {
-        stop = asked_to_stop();
+        stop = signal_name(stop_signal(world_.all()));
         saver_->save_last(progress_);
       }
       if (!stop.empty() && !last) return stopped(stop);
@@ -126,11 +126,11 @@ class Loop {
     return 0;
   }
 
-  // Collective: what asks the run to end before its last step; empty: nothing.
-  std::string asked_to_stop() {
-    if (const int signal = stop_signal(world_.all())) return signal_name(signal);
-    const auto limit = static_cast<double>(config_.run.stop_before);
-    return limit > 0 && all_max(world_.all(), elapsed()) >= limit ? "run.stop_before" : "";
+  // What has asked the run to end before its last step; empty: nothing.
+  std::string asked_to_stop() const {
+    const Trainer::Asked& asked = trainer_->asked();
+    if (asked.signal != 0) return signal_name(asked.signal);
+    return asked.out_of_time ? "run.stop_before" : "";
   }
 
   // False where a signal came in between. A run that is to end does not wait for what it can do when
@@ -195,7 +195,6 @@ class Loop {
   Progress progress_;
   double flops_per_token_ = 0;
   bool began_ = false;  // the first step
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 // The configuration of a checkpoint that stands in for a file which the model section names and

@@ -17,7 +17,7 @@
 //                         run's precision (app/train/yardstick.h), would have done in that time, 0 to 1;
 //                         null where that was not measured
 //   memory_planned_bytes  a rank's planned memory
-//   memory_peak_bytes     largest resident memory of any rank so far
+//   memory_peak_bytes     largest resident memory of any rank before the step's update
 //   skipped               true: the guard left the step out, no weight was changed
 //   dt_max                largest dt of the Mamba-2 mixers over the step's tokens, heads and layers
 //                         (after softplus and limits); null without such mixers

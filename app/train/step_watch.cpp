@@ -1,7 +1,5 @@
 #include "app/train/step_watch.h"
 
-#include "app/train/memory_plan.h"
-
 #include <cmath>
 
 namespace ft {
@@ -43,18 +41,16 @@ void StepWatch::gradients(Ctx& c) {
   if (with_norms_) norms_.compute(c);
 }
 
-void StepWatch::finish(Group& data, const StepBatches& batches, StepRecord& r) {
-  finish_sources(data, batches, r);
-  finish_peaks(data, r);
+void StepWatch::finish(const StepBatches& batches, StepRecord& r) {
+  finish_sources(batches, r);
+  finish_peaks(r);
   if (!with_norms_) return;
   r.gradient_norms = norms_.norms(readback_.values(kGradients));
   r.weight_norms = norms_.norms(readback_.values(kWeights));
 }
 
-void StepWatch::finish_sources(Group& data, const StepBatches& batches, StepRecord& r) {
-  const auto count = static_cast<int64_t>(names_.size());
-  std::vector<double> sums = readback_.values(kSums);
-  data.all_reduce(Tensor(sums.data(), Dtype::F64, {2 * count}), Reduce::Sum).wait();
+void StepWatch::finish_sources(const StepBatches& batches, StepRecord& r) {
+  const std::vector<double> sums = readback_.values(kSums);
   for (size_t s = 0; s < names_.size(); ++s) {
     // A blend may have thousands of sources: those that this step did not draw from are left out.
     const auto taken = batches.per_source.find(names_[s]);
@@ -68,15 +64,8 @@ void StepWatch::finish_sources(Group& data, const StepBatches& batches, StepReco
   }
 }
 
-// dt by layer and the resident memory: one maximum over the ranks.
-void StepWatch::finish_peaks(Group& data, StepRecord& r) {
-  std::vector<double> peaks = readback_.values(kPeaks);
-  peaks.push_back(static_cast<double>(engine_.device().memory_taken()));
-  data.all_reduce(Tensor(peaks.data(), Dtype::F64, {static_cast<int64_t>(peaks.size())}),
-                  Reduce::Max)
-      .wait();
-  r.memory_peak = static_cast<int64_t>(peaks.back());
-  peaks.pop_back();
+void StepWatch::finish_peaks(StepRecord& r) {
+  const std::vector<double> peaks = readback_.values(kPeaks);
   // dt is above 0 where there is one.
   double largest = 0;
   for (double peak : peaks) largest = peak > largest || std::isnan(peak) ? peak : largest;

@@ -23,20 +23,23 @@ class StepWatch {
   void begin(Ctx& c, int64_t step);              // step: its number, from 1
   void micro_batch(Ctx& c, const Batch& batch);  // after its backward
   void gradients(Ctx& c);                        // reduced over ranks, before the optimizer
-  void read() { readback_.start(); }             // what was seen; then the device is synchronized
-  // Fills the record's sources, norms, dt and peak memory. Collective over the data-parallel ranks.
-  void finish(Group& data, const StepBatches& batches, StepRecord& record);
+  // What was seen; by then source_sums() and the model's dt_peaks() are those of all ranks. Then the
+  // device is synchronized.
+  void read() { readback_.start(); }
+  void finish(const StepBatches& batches, StepRecord& record);  // its sources, norms and dt
+
+  Tensor source_sums() const { return sums_; }  // [2 * sources] f64
 
  private:
-  void finish_sources(Group& data, const StepBatches& batches, StepRecord& record);
-  void finish_peaks(Group& data, StepRecord& record);
+  void finish_sources(const StepBatches& batches, StepRecord& record);
+  void finish_peaks(StepRecord& record);
 
   Engine& engine_;
   std::vector<std::string> names_;
   int64_t norms_every_;
   ClassNorms norms_;
   bool with_norms_ = false;
-  Tensor sums_;           // [2 * sources] f64: cross-entropies, then labels
+  Tensor sums_;           // cross-entropies by source, then labels
   Tensor source_of_row_;  // [sequences of the largest micro-batch] i32
   Readback readback_;
 };

@@ -9,10 +9,15 @@
 #include "parallel/health.h"
 #include "parallel/initialise.h"
 
-#include <chrono>
 #include <cmath>
+#include <iterator>
 
 namespace ft {
+
+namespace {
+enum HostWord : size_t { kMemoryPeak, kSignal, kOutOfTime, kHostWords };
+enum Read : size_t { kLossSum, kSumSquares, kScalars, kHostWord };
+}  // namespace
 
 Engine::Options engine_options(const Config& config, bool is_virtual) {
   return {.model = config.model,
@@ -35,8 +40,9 @@ Trainer::Trainer(World& world, Device& device, const Config& config, int threads
       loader_(config.data, config.model.vocab_size, config.run.seed, mesh_.data->rank(),
               mesh_.data->size()),
       watch_(engine_, loader_.source_names(), config.log.norms_every),
+      host_word_(engine_.memory().make("inputs", Dtype::F64, {kHostWords})),
       verdict_(device, {engine_.model().loss_sum(), engine_.optimizer().sum_squares(),
-                        engine_.optimizer().scalars()}),
+                        engine_.optimizer().scalars(), host_word_}),
       guard_(config.guard, std::move(tell)),
       poison_(Poison::from_environment()),
       facts_(process_facts(device, world.all().size(), threads)) {
@@ -111,8 +117,26 @@ std::string Trainer::first_bad_op(const std::vector<Batch>& batches) {
   return found;
 }
 
+// After it all ranks see the same numbers, and none acts on what it alone has seen. The sums of
+// squares are of equal gradients; the largest counts, should a machine have added them up otherwise.
+void Trainer::exchange_word(Ctx& c) {
+  const double host[] = {static_cast<double>(device_.memory_taken()),
+                         static_cast<double>(own_stop_signal()),
+                         Clock::now() >= stop_at_ ? 1.0 : 0.0};
+  static_assert(std::size(host) == kHostWords);
+  engine_.memory().transfer().upload(host_word_, host);
+  Group& data = *mesh_.data;  // all ranks: there is no other layout
+  if (data.size() == 1) return;
+  c.where = "word over ranks";
+  c(ops::AllReduceParts{.parts = {{"loss_sum", engine_.model().loss_sum(), Reduce::Sum},
+                                  {"source_sums", watch_.source_sums(), Reduce::Sum},
+                                  {"sum_squares", engine_.optimizer().sum_squares(), Reduce::Max},
+                                  {"dt_peaks", engine_.model().dt_peaks(), Reduce::Max},
+                                  {"host_word", host_word_, Reduce::Max}},
+                        .group = data});
+}
+
 void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
-  Group& data = *mesh_.data;
   Optimizer& optimizer = engine_.optimizer();
   engine_.set_inv_count(static_cast<double>(inputs.labels));
   optimizer.begin(inputs);
@@ -123,14 +147,10 @@ void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
     if (action.kind == Action::Backward)
       watch_.micro_batch(c, batch.micro[static_cast<size_t>(action.micro)]);
   });
-  engine_.store().reduce_gradients(c, data);
+  engine_.store().reduce_gradients(c, *mesh_.data);
   optimizer.gradient_norm(c);
   watch_.gradients(c);
-  // Equal on all ranks, so that none acts on what it alone has seen.
-  if (data.size() > 1) {
-    c(ops::AllReduce{.data = engine_.model().loss_sum(), .group = data});
-    c(ops::AllReduce{.data = optimizer.sum_squares(), .group = data, .reduce = Reduce::Max});
-  }
+  exchange_word(c);
   optimizer.verdict(c, engine_.model().loss_sum(), config_.optimizer.clip);
   poison_.heal();
   const auto& o = config_.optimizer;
@@ -140,10 +160,13 @@ void Trainer::launch(const StepBatches& batch, const StepInputs& inputs) {
 }
 
 void Trainer::judge(const StepBatches& batch, StepRecord& r) {
-  r.loss = verdict_.values(0)[0] / static_cast<double>(std::max<int64_t>(r.labels, 1));
-  r.grad_norm = std::sqrt(verdict_.values(1)[0]);
-  const std::vector<double> scalars = verdict_.values(2);
+  r.loss = verdict_.values(kLossSum)[0] / static_cast<double>(std::max<int64_t>(r.labels, 1));
+  r.grad_norm = std::sqrt(verdict_.values(kSumSquares)[0]);
+  const std::vector<double> scalars = verdict_.values(kScalars);
   r.skipped = scalars[ops::kApply] == 0;
+  const std::vector<double> host = verdict_.values(kHostWord);
+  r.memory_peak = static_cast<int64_t>(host[kMemoryPeak]);
+  asked_ = {.signal = static_cast<int>(host[kSignal]), .out_of_time = host[kOutOfTime] != 0};
   const Outcome outcome{
       .step = step_ + 1, .updates = updates_, .loss = r.loss, .grad_norm = r.grad_norm};
   if (r.labels == 0) {
@@ -161,28 +184,29 @@ void Trainer::judge(const StepBatches& batch, StepRecord& r) {
 }
 
 StepRecord Trainer::step() {
-  const auto begin = std::chrono::steady_clock::now();
-  Group& data = *mesh_.data;
+  const auto begin = Clock::now();
   const RecipeStep now = recipe_step(recipe_, tokens_);
   StepBatches batch;
-  together(world_.all(), [&] { batch = loader_.next(now.batch, config_.train.micro_batch); });
-  int64_t valid = 0;
-  for (const Batch& micro : batch.micro) valid += micro.valid;
   StepRecord r;
-  r.labels = all_sum(data, valid);
+  r.labels = together_sum(world_.all(), [&] {
+    batch = loader_.next(now.batch, config_.train.micro_batch);
+    int64_t valid = 0;
+    for (const Batch& micro : batch.micro) valid += micro.valid;
+    return valid;
+  });
   r.lr = config_.optimizer.lr * now.lr_factor;
   launch(batch, {.lr = static_cast<float>(r.lr),
                  .weight_decay_factor = static_cast<float>(now.weight_decay_factor),
                  .labels = r.labels,
                  .loss_bound = guard_.loss_bound()});
   device_.synchronize({});
-  watch_.finish(data, batch, r);
+  watch_.finish(batch, r);
   judge(batch, r);
   ++step_;
   tokens_ += batch.tokens;
   r.step = step_, r.steps = steps_, r.tokens = tokens_;
   r.batch = now.batch, r.weight_decay = config_.optimizer.weight_decay * now.weight_decay_factor;
-  r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  r.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   r.tokens_per_second = static_cast<double>(batch.tokens) / r.seconds;
   r.memory = planned_memory_, r.memory_total = device_.memory_total();
   return r;

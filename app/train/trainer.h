@@ -12,6 +12,7 @@
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,9 +30,19 @@ class Trainer {
 
   // Weights: from a checkpoint (everything), a Hugging Face folder, or the seed.
   void start(const std::optional<std::string>& checkpoint);
+  using Clock = std::chrono::steady_clock;
+  using StopAt = std::chrono::time_point<Clock, std::chrono::duration<double>>;
+  void set_stop_at(StopAt when) { stop_at_ = when; }  // from then on steps say: out of time
   // The next optimizer step: all ranks agree on its verdict; no weight changes unless loss and
   // gradients are finite and there was a label.
   StepRecord step();
+  // What any rank was asked by the time when the last step's gradients were there; equal on all
+  // ranks.
+  struct Asked {
+    int signal = 0;  // to stop, by this one; 0: by none
+    bool out_of_time = false;
+  };
+  const Asked& asked() const { return asked_; }
   // Mean loss over a validation set (not known without a label) and its number of labels. Nothing
   // where all ranks were asked to stop before its end.
   std::optional<std::pair<double, int64_t>> validate(const DataSource& source);
@@ -52,6 +63,8 @@ class Trainer {
                          const std::function<void(const Action&)>& after = {});
   // The device's part of a step: nothing of it waits for the host to look at a number.
   void launch(const StepBatches& batch, const StepInputs& inputs);
+  // All that the ranks tell each other of a step once its gradients are there.
+  void exchange_word(Ctx& c);
   // What came of it: loss, norm and verdict, in the guard's words where it is a bad one.
   void judge(const StepBatches& batch, StepRecord& record);
   std::string first_bad_op(const std::vector<Batch>& batches);
@@ -64,11 +77,14 @@ class Trainer {
   Loader loader_;
   Recipe recipe_;
   StepWatch watch_;
+  Tensor host_word_;  // [kHostWords] f64: what the host of each rank adds to the word
   Readback verdict_;
   Guard guard_;
   Poison poison_;
   State facts_;
   std::vector<Change> changes_;
+  StopAt stop_at_ = StopAt::max();
+  Asked asked_;
   int64_t step_ = 0, steps_ = 0;
   int64_t tokens_ = 0;
   int64_t planned_memory_ = 0;

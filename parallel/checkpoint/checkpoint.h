@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "parallel/comm/comm.h"
 
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,11 +29,13 @@ struct CheckpointPiece {
   std::vector<int64_t> shape;  // of the whole tensor
   int64_t row = 0, col = 0;    // where the box starts
   int64_t rows = 0, cols = 1;  // its size
-  // Its values: writes rows [row, row + rows) of the box to `to`, one after another.
+  // Its values: writes rows [row, row + rows) of the box to `to`, one after another. What a piece
+  // costs is what this holds: a view nothing (Store::checkpoint_pieces), a copy its values.
   std::function<void(int64_t row, int64_t rows, float* to)> read;
 };
 
-// All values of a piece in order, some rows at a time: f(values, how many).
+// All values of a piece in order, some rows at a time, in a MiB or a row of memory: f(values, how
+// many).
 void each_part(const CheckpointPiece& piece, const std::function<void(const float*, size_t)>& f);
 
 using State = std::map<std::string, std::string>;  // "config", "step", "data", ...: texts
@@ -48,13 +51,40 @@ class UnfitWeights : public SharedError {
   using SharedError::SharedError;
 };
 
-// Collective over `group`: all ranks offer their pieces; rank 0 writes the manifest and renames.
-// Every rank throws the same ft::Error when any of them failed (disk full, ...) or offers a value
-// that is no finite number (UnfitWeights), after the half-written directory was removed; older ones stay, and it
-// may be called again. What killed runs left half-written in `directory` is removed first: it may
-// hold the room that this one needs.
+// One save of all ranks of a group, each stage once and in this order. In snapshot() and commit(),
+// which are collective, every rank throws the same ft::Error when any of them failed (disk full,
+// ...), after the half-written directory was removed; older ones stay, and another job may try again.
+class SaveJob {
+ public:
+  // The save is to appear as directory/name. The group must outlive this.
+  SaveJob(Group& group, std::string directory, std::string name);
+  // Takes what is to be saved, this rank's pieces as they are now and the run's state. No value is
+  // read: those of views may not change until write() is done, those of copies are the pieces' own.
+  // What killed runs left half-written in `directory` is removed first: it may hold the room that
+  // this save needs.
+  void snapshot(std::vector<CheckpointPiece> pieces, State state);
+  // Writes this rank's pieces, in bounded memory. Files alone: it asks no other rank, and no device
+  // where `read` of the pieces asks none. Throws nothing; commit() tells what went wrong.
+  void write() noexcept;
+  // Once all ranks have written: rank 0 writes the manifest and renames. Throws UnfitWeights where
+  // a rank offered a value that is no finite number.
+  void commit();
+
+ private:
+  void undo_on_fault(const std::function<void()>& work);
+
+  Group& group_;
+  std::string directory_, name_, temporary_;
+  std::vector<CheckpointPiece> pieces_;
+  State state_;
+  std::string stored_;        // what this rank has written, for rank 0
+  std::string unfit_;         // what it may not write; empty: nothing
+  std::exception_ptr fault_;  // of write()
+};
+
+// All of it, in the foreground.
 void save_checkpoint(Group& group, const std::string& directory, const std::string& name,
-                     const std::vector<CheckpointPiece>& pieces, const State& state);
+                     std::vector<CheckpointPiece> pieces, State state);
 
 // A complete checkpoint, opened for reading. The constructor throws ft::Error naming what is
 // missing or damaged (no COMPLETE, wrong manifest hash, missing, short or long file).

@@ -72,14 +72,26 @@ void merge_stored(const std::string& text, Stored& into);
 // A whole number of the state; throws naming folder, key and value where it is none.
 int64_t state_number(const std::string& folder, const State& state, const std::string& key);
 
-// What must hold of pieces before anything is written: they lie in their tensors, and every value is
-// a finite number.
-void check_pieces(const std::vector<CheckpointPiece>& pieces);
+// What must hold of pieces before anything is written: they lie in their tensors.
+void check_places(const std::vector<CheckpointPiece>& pieces);
+
+// Values that are no finite numbers, counted while pieces are written.
+class Unfit {
+ public:
+  void look(const float* values, size_t n);  // at the next ones of a piece
+  void end_of(const CheckpointPiece& piece);
+  std::string text() const;  // empty: there were none
+
+ private:
+  int64_t bad_ = 0;      // of this piece
+  int64_t tensors_ = 0;  // with bad ones
+  std::string first_;
+};
 
 // Writes one rank's file into `folder`, none where the rank has nothing to write, and tells where
-// each box lies in it.
+// each box lies in it. Where values are unfit there is no file, and it says so in `unfit`.
 Stored write_rank_file(const std::string& folder, int rank,
-                       const std::vector<CheckpointPiece>& pieces);
+                       const std::vector<CheckpointPiece>& pieces, std::string& unfit);
 
 inline constexpr std::string_view kLeftover = ".tmp-";      // begins the names of unfinished things
 inline constexpr std::string_view kReplaced = ".tmp-old-";  // of what steps aside for a moment

@@ -76,32 +76,31 @@ void check_place(const CheckpointPiece& p) {
            p.name, p.row, p.col, p.rows, p.cols, whole.rows, whole.cols);
 }
 
-int64_t not_finite(const CheckpointPiece& p) {
-  constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinite or not a number
-  int64_t bad = 0;
-  each_part(p, [&](const float* values, size_t n) {
-    for (size_t i = 0; i < n; ++i)
-      bad += (std::bit_cast<uint32_t>(values[i]) & kExponent) == kExponent;
-  });
-  return bad;
-}
-
 }  // namespace
 
-void check_pieces(const std::vector<CheckpointPiece>& pieces) {
+void check_places(const std::vector<CheckpointPiece>& pieces) {
   for (const CheckpointPiece& p : pieces) check_place(p);
-  std::string first;
-  int64_t tensors = 0;
-  for (const CheckpointPiece& p : pieces) {
-    const int64_t bad = not_finite(p);
-    if (bad > 0 && tensors++ == 0)
-      first = fmt::format("{} of {} values of {} (rows {} to {})", bad, p.rows * p.cols, p.name,
-                          p.row, p.row + p.rows);
-  }
-  FT_CHECK(tensors == 0,
-           "{}{} are infinite or no number: such weights are not kept. Go on from an older "
-           "checkpoint with a smaller optimizer.lr, or with guard.non_finite: stop",
-           first, tensors > 1 ? fmt::format(" and some of {} more tensors", tensors - 1) : "");
+}
+
+void Unfit::look(const float* values, size_t n) {
+  constexpr uint32_t kExponent = 0x7f800000u;  // all ones: infinite or not a number
+  for (size_t i = 0; i < n; ++i)
+    bad_ += (std::bit_cast<uint32_t>(values[i]) & kExponent) == kExponent;
+}
+
+void Unfit::end_of(const CheckpointPiece& p) {
+  if (bad_ > 0 && tensors_++ == 0)
+    first_ = fmt::format("{} of {} values of {} (rows {} to {})", bad_, p.rows * p.cols, p.name,
+                         p.row, p.row + p.rows);
+  bad_ = 0;
+}
+
+std::string Unfit::text() const {
+  if (tensors_ == 0) return "";
+  return fmt::format(
+      "{}{} are infinite or no number: such weights are not kept. Go on from an older checkpoint "
+      "with a smaller optimizer.lr, or with guard.non_finite: stop",
+      first_, tensors_ > 1 ? fmt::format(" and some of {} more tensors", tensors_ - 1) : "");
 }
 
 }  // namespace detail

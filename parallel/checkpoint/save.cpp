@@ -1,5 +1,5 @@
-// Saving. Each step that can fail is followed by a word among all ranks, so that all of them go on
-// or none does.
+// Saving. What can fail is followed by a word among all ranks, so that all of them go on or none
+// does.
 #include "core/check.h"
 #include "core/file.h"
 #include "core/path.h"
@@ -19,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 namespace ft {
 
@@ -28,15 +29,17 @@ namespace detail {
 namespace {
 
 // Writes the box row by row and returns the checksum of what was written.
-uint64_t write_box(AtomicFile& file, const CheckpointPiece& p) {
+uint64_t write_box(AtomicFile& file, const CheckpointPiece& p, Unfit& unfit) {
   const std::unique_ptr<XXH64_state_t, decltype(&XXH64_freeState)> hash(XXH64_createState(),
                                                                         XXH64_freeState);
   FT_CHECK(hash, "checkpoint: out of memory");
   XXH64_reset(hash.get(), 0);
   each_part(p, [&](const float* values, size_t n) {
+    unfit.look(values, n);
     XXH64_update(hash.get(), values, n * sizeof(float));
     file.write(values, n * sizeof(float));
   });
+  unfit.end_of(p);
   return XXH64_digest(hash.get());
 }
 
@@ -63,8 +66,9 @@ void put_in_place(const std::string& temporary, const std::string& final,
 }  // namespace
 
 Stored write_rank_file(const std::string& folder, int rank,
-                       const std::vector<CheckpointPiece>& pieces) {
+                       const std::vector<CheckpointPiece>& pieces, std::string& unfit) {
   Stored stored;
+  Unfit values;
   std::vector<const CheckpointPiece*> chosen;
   std::vector<NamedTensor> boxes;
   for (const CheckpointPiece& p : pieces) {
@@ -90,13 +94,14 @@ Stored write_rank_file(const std::string& folder, int rank,
     const CheckpointPiece& p = *chosen[i];
     FT_CHECK(file.position() == offsets[i],
              "checkpoint: tensor {} would be written at the wrong place", p.name);
-    const uint64_t hash = write_box(file, p);
+    const uint64_t hash = write_box(file, p, values);
     stored.tensors[p.name].pieces.push_back({name, offsets[i], p.row, p.col, p.rows, p.cols, hash});
   }
   stored.files[name] = {.bytes = file.position(),
                         .header = static_cast<int64_t>(header.size()),
                         .header_hash = text_hash(header)};
-  file.commit();
+  unfit = values.text();
+  if (unfit.empty()) file.commit();
   return stored;
 }
 
@@ -135,38 +140,67 @@ void finish(const std::string& directory, const std::string& name, const std::st
 
 }  // namespace
 
-void save_checkpoint(Group& group, const std::string& directory, const std::string& name,
-                     const std::vector<CheckpointPiece>& pieces, const State& state) {
-  check_name(name);
-  const bool chief = group.rank() == 0;
-  const std::string temporary = fmt::format("{}/{}{}", directory, detail::kLeftover, name);
+SaveJob::SaveJob(Group& group, std::string directory, std::string name)
+    : group_(group),
+      directory_(std::move(directory)),
+      name_(std::move(name)),
+      temporary_(fmt::format("{}/{}{}", directory_, detail::kLeftover, name_)) {}
+
+void SaveJob::undo_on_fault(const std::function<void()>& work) {
   try {
-    together(group, [&] { detail::check_pieces(pieces); });
-  } catch (const SharedError& error) {
-    throw UnfitWeights(error.what());
-  }
-  try {
-    together(group, [&] {
-      if (!chief) return;
-      fs::create_directories(directory);
-      clear_leftovers(directory);
-      fs::remove_all(temporary);  // or an error that says why it cannot go
-      fs::create_directory(temporary);
-    });
-    std::string mine;
-    together(group, [&] {
-      mine = detail::stored_text(detail::write_rank_file(temporary, group.rank(), pieces));
-    });
-    const std::vector<std::string> all = gather_text(group, mine);
-    together(group, [&] {
-      if (chief) finish(directory, name, temporary, all, state);
-    });
+    work();
   } catch (const SharedError&) {  // all ranks are here
     std::error_code ignored;
-    if (chief) fs::remove_all(temporary, ignored);
-    group.barrier().wait();
+    if (group_.rank() == 0) fs::remove_all(temporary_, ignored);
+    group_.barrier().wait();
     throw;
   }
+}
+
+void SaveJob::snapshot(std::vector<CheckpointPiece> pieces, State state) {
+  check_name(name_);
+  pieces_ = std::move(pieces), state_ = std::move(state);
+  together(group_, [&] { detail::check_places(pieces_); });
+  undo_on_fault([&] {
+    on_rank_0(group_, [&] {
+      fs::create_directories(directory_);
+      clear_leftovers(directory_);
+      fs::remove_all(temporary_);  // or an error that says why it cannot go
+      fs::create_directory(temporary_);
+    });
+  });
+}
+
+void SaveJob::write() noexcept {
+  try {
+    stored_ =
+        detail::stored_text(detail::write_rank_file(temporary_, group_.rank(), pieces_, unfit_));
+  } catch (...) {
+    fault_ = std::current_exception();
+  }
+}
+
+void SaveJob::commit() {
+  undo_on_fault([&] {
+    try {
+      together(group_, [&] { FT_CHECK(unfit_.empty(), "{}", unfit_); });
+    } catch (const SharedError& error) {
+      throw UnfitWeights(error.what());
+    }
+    together(group_, [&] {
+      if (fault_) std::rethrow_exception(fault_);
+    });
+    const std::vector<std::string> all = gather_text(group_, stored_);
+    on_rank_0(group_, [&] { finish(directory_, name_, temporary_, all, state_); });
+  });
+}
+
+void save_checkpoint(Group& group, const std::string& directory, const std::string& name,
+                     std::vector<CheckpointPiece> pieces, State state) {
+  SaveJob job(group, directory, name);
+  job.snapshot(std::move(pieces), std::move(state));
+  job.write();
+  job.commit();
 }
 
 }  // namespace ft

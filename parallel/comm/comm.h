@@ -42,6 +42,12 @@ class Request {
 
 enum class Reduce : uint8_t { Sum, Max, Min };
 
+// One of several data that are reduced at once.
+struct ReducePart {
+  Tensor data;
+  Reduce reduce;
+};
+
 // A set of ranks that talk together. A group of one makes every operation the identity.
 class Group {
  public:
@@ -51,6 +57,9 @@ class Group {
 
   // Sum of fp32/fp64, or Max/Min of fp32/fp64/int32/int64, in place, on all ranks.
   virtual Request all_reduce(const Tensor& data, Reduce reduce) = 0;
+  // The same for each part, in one exchange. For few numbers: every rank is sent all of every
+  // other.
+  virtual Request all_reduce(const std::vector<ReducePart>& parts) = 0;
   // out [size * n] = the ranks' in [n], in rank order; any dtype.
   virtual Request all_gather(const Tensor& out, const Tensor& in) = 0;
   // out [n] = sum over ranks of their in[rank * n ...]; in [size * n] fp32.

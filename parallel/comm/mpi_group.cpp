@@ -106,6 +106,33 @@ class MpiGroup : public Group {
                     }});
   }
 
+  Request all_reduce(const std::vector<ReducePart>& parts) override {
+    if (size_ == 1) return {};
+    int64_t bytes = 0;  // of a rank's parts, each where any number may begin
+    for (const ReducePart& p : parts) bytes += padded_bytes(p.data);
+    const int tag = next_tag();
+    const auto lease = borrow();
+    return request("all_reduce",
+                   {[=, this] {
+                      std::vector<char>& all = lease->scratch->parts;
+                      all.resize(std::max(all.size(), static_cast<size_t>(bytes * size_)));
+                      char* at = all.data() + rank_ * bytes;
+                      for (const ReducePart& p : parts) {
+                        std::memcpy(at, p.data.data, static_cast<size_t>(p.data.bytes()));
+                        at += padded_bytes(p.data);
+                      }
+                      return share(all.data(), bytes * size_, 1, tag, bytes);
+                    },
+                    [=, this] {
+                      const char* at = lease->scratch->parts.data();
+                      for (const ReducePart& p : parts) {
+                        fold_ranks(p, at, bytes);
+                        at += padded_bytes(p.data);
+                      }
+                      return std::vector<MPI_Request>{};
+                    }});
+  }
+
   Request all_gather(const Tensor& out, const Tensor& in) override {
     const int64_t bytes = in.bytes();
     auto* to = static_cast<char*>(out.data);
@@ -233,6 +260,15 @@ class MpiGroup : public Group {
     std::memcpy(parts.data() + rank_ * bytes, mine, static_cast<size_t>(bytes));
     std::memcpy(mine, parts.data(), static_cast<size_t>(bytes));
     for (int r = 1; r < size_; ++r) fold(dtype, mine, parts.data() + r * bytes, n, reduce);
+  }
+
+  static int64_t padded_bytes(const Tensor& t) { return (t.bytes() + 7) / 8 * 8; }
+
+  // The fold of all ranks' parts, rank 0 first; they lie `pitch` bytes apart.
+  void fold_ranks(const ReducePart& p, const char* from, int64_t pitch) const {
+    std::memcpy(p.data.data, from, static_cast<size_t>(p.data.bytes()));
+    for (int r = 1; r < size_; ++r)
+      fold(p.data.dtype, p.data.data, from + r * pitch, p.data.size(), p.reduce);
   }
 
   // My slice to everybody, theirs to me. per: bytes of a slice, where they are equal.

@@ -82,7 +82,8 @@ TEST_CASE("failures: the last save waits for room") {
   const std::string name = "waits";
   const SmallDisk disk(name, 8192);
   if (!disk) return;
-  Job job(name, 2, "train.tokens=1536 checkpoint.every=0 checkpoint.retry=60");
+  // Steps enough that the disk is full before the last of them.
+  Job job(name, 2, "train.tokens=38400 checkpoint.every=0 checkpoint.retry=60");
   REQUIRE(job.wait_for_step(1));
   const std::string filler = disk.fill(100 << 10);
   REQUIRE(eventually(30, [&] { return log_of(name).find("was not saved") != std::string::npos; }));
@@ -91,7 +92,7 @@ TEST_CASE("failures: the last save waits for room") {
   SECTION("which comes") {
     fs::remove(filler);
     CHECK(job.wait() == 0);
-    CHECK(fs::exists(checkpoint_path(name, 4)));
+    CHECK(fs::exists(checkpoint_path(name, 100)));
     CHECK(events_of(run_folder(name), "save_failed").size() == 1);
     CHECK(events_of(run_folder(name), "save").size() == 1);
   }
@@ -99,7 +100,7 @@ TEST_CASE("failures: the last save waits for room") {
     job.kill(SIGTERM);
     CHECK(job.wait() == 1);
     CHECK(log_of(name).find("could not be saved") != std::string::npos);
-    CHECK_FALSE(fs::exists(checkpoint_path(name, 4)));
+    CHECK_FALSE(fs::exists(checkpoint_path(name, 100)));
   }
 }
 

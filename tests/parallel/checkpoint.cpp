@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <limits>
+#include <thread>
 
 using namespace ft;
 using namespace ft::test;
@@ -105,6 +107,48 @@ TEST_CASE("a fault on one rank is thrown by all and leaves nothing behind", "[mp
   CHECK_THROWS_AS(save_checkpoint(all, "/proc/nowhere", "step-6", gap.pieces, {}), Error);
   CHECK(std::distance(fs::directory_iterator(folder.path), fs::directory_iterator()) == 1);
   CHECK(whole(Checkpoint(folder.path + "/step-1")));
+}
+
+TEST_CASE("the middle of a save asks for nobody: it runs in a thread, ranks in any order",
+          "[mpi]") {
+  const Folder folder;
+  Group& all = test::world().all();
+  const Offer offer(all, 3);
+  SaveJob job(all, folder.path, "step-1");
+  job.snapshot(offer.pieces, {{"step", "1"}});
+  // One rank after the other: none waits for another in write().
+  for (int rank = 0; rank < all.size(); ++rank) {
+    if (rank == all.rank()) std::thread([&] { job.write(); }).join();
+    all.barrier().wait();
+  }
+  CHECK(list_checkpoints(folder.path).empty());
+  job.commit();
+  save(folder.path, "step-2", 3);
+  CHECK(whole(Checkpoint(folder.path + "/step-1"), 3));
+  for (const auto& entry : fs::directory_iterator(folder.path + "/step-1"))
+    CHECK(read_text(entry.path().string()) ==
+          read_text(folder.path + "/step-2/" + entry.path().filename().string()));
+}
+
+TEST_CASE("faults of writing are told by commit, on all ranks", "[mpi]") {
+  const Folder folder;
+  Group& all = test::world().all();
+  Offer offer(all);
+  if (all.rank() == all.size() - 1)
+    offer.pieces.back().read = [](int64_t, int64_t, float*) { throw Error("no such rows"); };
+  SaveJob job(all, folder.path, "step-1");
+  job.snapshot(offer.pieces, {});
+  job.write();
+  CHECK_THROWS_WITH(job.commit(), Catch::Contains("no such rows"));
+  const Offer good(all);
+  offer.pieces = good.pieces;
+  if (all.rank() == all.size() - 1)
+    offer.pieces.back().read = [](int64_t, int64_t rows, float* to) {
+      std::fill_n(to, rows, 1.f);
+      to[rows - 1] = std::numeric_limits<float>::infinity();
+    };
+  CHECK_THROWS_AS(save_checkpoint(all, folder.path, "step-2", offer.pieces, {}), UnfitWeights);
+  CHECK(fs::is_empty(folder.path));
 }
 
 TEST_CASE("retention keeps the newest ones and the multiples", "[checkpoint]") {

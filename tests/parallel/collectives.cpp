@@ -47,6 +47,29 @@ TEST_CASE("an all_reduce of several buckets is the fold in rank order, seen and 
   CHECK(c.tally.link_bytes == 2 * bytes * (ranks - 1) / ranks);
 }
 
+TEST_CASE("parts that are reduced at once are one op with names", "[mpi]") {
+  Group& all = world().all();
+  const auto device = cpu::open_device(1);
+  Scratch scratch;
+  Ctx c(*device, scratch, true);
+  Names names;
+  c.observer = &names, c.where = "word";
+  double sum = 1;
+  float peak = static_cast<float>(all.rank());
+  const auto word = [&](Dtype dtype) {
+    return ops::AllReduceParts{.parts = {{"sum", Tensor(&sum, Dtype::F64, {1})},
+                                         {"peak", Tensor(&peak, dtype, {1}), Reduce::Max}},
+                               .group = all};
+  };
+  c(word(Dtype::F32));
+  CHECK(sum == all.size());
+  CHECK(peak == static_cast<float>(all.size() - 1));
+  CHECK(names.seen == std::vector<std::string>{"word: all_reduce_parts"});
+  CHECK(c.tally.link_bytes == 12.0 * (all.size() - 1));
+  CHECK_THROWS_WITH(c(word(Dtype::I32)),
+                    "word: all_reduce_parts: peak is int32 [1], wanted fp32 or fp64 [any]");
+}
+
 TEST_CASE("a group that is only counted sends nothing and says what would be sent") {
   const auto device = cpu::open_device(1);
   Scratch scratch;
@@ -58,6 +81,7 @@ TEST_CASE("a group that is only counted sends nothing and says what would be sen
   CHECK(value == 3);
   CHECK(c.tally.link_bytes == 7);
   CHECK_THROWS_AS(group->all_reduce(data, Reduce::Sum), Error);
+  CHECK_THROWS_AS(group->all_reduce({{data, Reduce::Sum}}), Error);
   c.where = "gradients";
   CHECK_THROWS_WITH(c(ops::AllReduce{.data = Tensor(&value, Dtype::I32, {1}), .group = *group}),
                     "gradients: all_reduce: data is int32 [1], wanted fp32 or fp64 [any]");

@@ -3,6 +3,7 @@
 
 #include "core/check.h"
 #include "core/heartbeat.h"
+#include "parallel/health.h"
 #include "parallel/mesh.h"
 #include "tests/catch.h"
 #include "tests/world.h"
@@ -84,6 +85,46 @@ TEST_CASE("all_reduce in fp64, and Max and Min over every type", "[mpi]") {
   all.all_reduce(tensor(bad), Reduce::Max).wait();
   CHECK(std::isnan(bad[2]));
   CHECK(bad[1] == 1.f);
+}
+
+TEST_CASE("several parts are reduced at once, each as it would be alone", "[mpi]") {
+  Group& all = test::world().all();
+  const int last = all.size() - 1;
+  std::vector<float> sums = part(all.rank(), 5), alone = sums;
+  std::vector<float> peaks(3, static_cast<float>(all.rank()));  // 12 bytes; the next begin at 16
+  if (all.rank() == last) peaks[1] = std::numeric_limits<float>::quiet_NaN();
+  double third = 1.0 / (3 + all.rank());
+  int64_t ranks = 1;
+  const double sum_of_thirds = all_sum(all, third);
+  all.all_reduce(tensor(alone), Reduce::Sum).wait();
+  all.all_reduce({{tensor(sums), Reduce::Sum},
+                  {tensor(peaks), Reduce::Max},
+                  {Tensor(&third, Dtype::F64, {1}), Reduce::Sum},
+                  {Tensor(&ranks, Dtype::I64, {1}), Reduce::Sum}})
+      .wait();
+  CHECK(sums == alone);
+  CHECK(peaks[0] == static_cast<float>(last));
+  CHECK(std::isnan(peaks[1]));
+  CHECK(third == sum_of_thirds);
+  CHECK(ranks == all.size());
+}
+
+TEST_CASE("work done together gives its sum, or the fault of the first rank", "[mpi]") {
+  Group& all = test::world().all();
+  const int last = all.size() - 1;
+  CHECK(together_sum(all, [&] { return int64_t{all.rank()} + 1; }) ==
+        all.size() * (all.size() + 1) / 2);
+  const auto fail = [&]() -> int64_t {
+    if (all.rank() == last) throw ConfigError("nothing to read");
+    return 5;
+  };
+  try {
+    together_sum(all, fail);
+    FAIL("a rank's fault was not told");
+  } catch (const SharedError& error) {
+    CHECK_THAT(error.what(), Catch::Contains("nothing to read"));
+    CHECK(error.exit_code() == 2);
+  }
 }
 
 TEST_CASE("all_gather, reduce_scatter and broadcast", "[mpi]") {

@@ -4,7 +4,10 @@
 
 #include "tests/train/run.h"
 
+#include <nlohmann/json.hpp>
+
 #include <cmath>
+#include <cstdlib>
 
 using namespace ft;
 using namespace ft::test;
@@ -37,6 +40,15 @@ std::pair<double, std::string> worst_weight(const Tensors& a, const Tensors& b) 
     worst = std::max(worst, {std::sqrt(difference / norm), name});
   }
   return worst;
+}
+
+// Bytes of tensors that each rank has written.
+std::vector<int64_t> shares(const std::string& checkpoint) {
+  const auto manifest = nlohmann::json::parse(read_text(checkpoint + "/manifest.json"));
+  std::vector<int64_t> all;
+  for (const auto& file : manifest["files"])
+    all.push_back(file["bytes"].get<int64_t>() - file["header_bytes"].get<int64_t>());
+  return all;
 }
 
 }  // namespace
@@ -73,6 +85,13 @@ TEST_CASE("train: ranks and accumulation agree within 1e-5 after 12 steps") {
   const auto [difference, tensor] = worst_weight(tensors(name, kSteps), reference());
   INFO(tensor << " differs by " << difference);
   CHECK(difference < kBound);
+  // Each writes its part of what all of them hold, weights and moments, cut at rows of at most 48.
+  const auto written = shares(checkpoint_path(name, kSteps));
+  REQUIRE(written.size() == static_cast<size_t>(ranks));
+  int64_t total = 0;
+  for (const auto& [tensor, values] : reference())
+    total += static_cast<int64_t>(values.size() * sizeof(float));
+  for (const int64_t share : written) CHECK(std::abs(share - total / ranks) <= 2 * 48 * 4);
 }
 
 TEST_CASE("train: a run that stopped and resumed is bitwise the run that never stopped") {
