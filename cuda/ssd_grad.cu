@@ -8,6 +8,7 @@
 //     r_i = sum_j T_ij, k_j = sum_i T_ij, o_i = in_i dy_i.(S C_i), q_j = out_j u_j.(K B_j)
 //   dA_log = sum_t dt_t A d(dt A)_t
 // r and k are sums in double of the same fp32 T, so their differences keep fp32's digits.
+#include "cuda/ssd/pass.h"
 #include "cuda/ssd_common.h"
 
 namespace ft::cuda {
@@ -75,36 +76,6 @@ __global__ void __launch_bounds__(kSsdThreads)
       first ? dinitial + chunk / k.s.chunks * k.s.state() : k.leaving + (chunk - 1) * k.s.state();
   to += head * P * N;
   ssd_each(sum, P - p0, N - n0, [&](int p, int n, float z) { to[(p0 + p) * N + n0 + n] = z; });
-}
-
-// K from what chunks add, in reverse; a thread has one element.
-__global__ void __launch_bounds__(kSsdThreads)
-    pass_gradients(SsdSizes s, SsdDecays decays, float* leaving, const float* dfinal,
-                   float* dinitial) {
-  const int64_t element = static_cast<int64_t>(blockIdx.x) * kSsdThreads + threadIdx.x;
-  const int64_t per = s.state();
-  if (element >= s.B * per) return;
-  const int64_t sequence = element / per, rest = element % per, head = rest / (s.P * s.N);
-  constexpr int kAhead = 8;
-  float gradient = dfinal ? dfinal[element] : 0.0f;
-  for (int64_t end = s.chunks; end > 0; end -= kAhead) {
-    float added[kAhead], carry[kAhead];
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      const int64_t local = end - 1 - c, chunk = sequence * s.chunks + local;
-      if (local < 0) break;
-      carry[c] = decays.in[(chunk * s.H + head) * s.q + s.tokens(chunk) - 1];
-      added[c] = local > 0 ? leaving[(chunk - 1) * per + rest] : dinitial ? dinitial[element] : 0;
-    }
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      const int64_t local = end - 1 - c;
-      if (local < 0) break;
-      leaving[(sequence * s.chunks + local) * per + rest] = gradient;
-      gradient = ssd_masked(carry[c], gradient) + added[c];
-    }
-  }
-  if (dinitial) dinitial[element] = gradient;
 }
 
 // carry <K, S> of a chunk and head.
@@ -241,9 +212,8 @@ __global__ void __launch_bounds__(kSsdThreads, 2)
   for (auto& row : sum)
     for (float& value : row) value = 0;
   of_states(k.b, k.leaving + state, sum);  // K B
-  store_row_sums(sum, rows, columns, k.parts.q + part, [&](int j, int p, float value) {
-    return v.out[J + j] * v.dt[J + j] * value * x(j, p);
-  });
+  store_row_sums(sum, rows, columns, k.parts.q + part,
+                 [&](int j, int p, float value) { return v.weight[J + j] * value * x(j, p); });
   for (int u = 0; u < 4; ++u) {
     const int64_t j = J + ssd_row() + u;
     for (int w = 0; w < 4; ++w) sum[u][w] = ssd_masked(j < q ? v.out[j] : 0.0f, sum[u][w]);
@@ -287,7 +257,7 @@ __global__ void __launch_bounds__(kSsdThreads)
         shared, 0, P,
         [&](int i, int64_t p) {
           if (i >= rows) return 0.0f;
-          const float factor = kEntering ? v.in[I + i] : v.out[I + i] * v.dt[I + i];
+          const float factor = kEntering ? v.in[I + i] : v.weight[I + i];
           return factor * to_float(tokens[begin + I + i][head * P + p]);
         },
         [&](int n, int64_t p) { return n < columns ? state[p * N + n0 + n] : 0.0f; }, sum);
@@ -416,9 +386,7 @@ void state_gradients(const ops::SsdGrad& op, const Args<E>& k, cudaStream_t on) 
   additions<E><<<ssd_grid(s.all_chunks() * s.H * n_tiles * p_tiles), kSsdThreads, 0, on>>>(
       k, dinitial, n_tiles, p_tiles);
   launched("ssd additions");
-  pass_gradients<<<ssd_grid(blocks_of<int64_t>(s.B * s.state(), kSsdThreads)), kSsdThreads, 0,
-                   on>>>(s, k.decays, k.leaving, dfinal, dinitial);
-  launched("ssd pass_gradients");
+  ssd_start_pass<1, true>(s, k.decays, k.leaving, dfinal, dinitial, on);
   through_chunk<E><<<ssd_grid(s.all_chunks() * s.H), kSsdThreads, 0, on>>>(k);
   launched("ssd through_chunk");
 }
