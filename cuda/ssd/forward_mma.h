@@ -53,7 +53,9 @@ void mma_start_output(const SsdArgs<bfloat16>& k, const float* states, Rows<bflo
 }
 
 inline bool mma_fits(const ops::Ssd& op) {
-  return mma_aligned(op.in) && mma_aligned(op.y) && mma_aligned(op.states);
+  return mma_aligned(op.in) && mma_aligned(op.y) && mma_aligned(op.states) &&
+         (!op.initial_state || mma_aligned(*op.initial_state)) &&
+         (!op.final_state || mma_aligned(*op.final_state));
 }
 
 inline void mma_forward(const ops::Ssd& op, const SsdArgs<bfloat16>& k, float* states,
