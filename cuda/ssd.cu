@@ -1,5 +1,7 @@
 // SSD forward, all chunks at once:  Z = sum_j out_j dt_j x_j B_j^T, what a chunk adds to the state;
 //   S <- carry S + Z from chunk to chunk;  y_i = in_i S C_i + sum_j M_ij (C_i.B_j) dt_j x_j + D x_i
+#include "cuda/ssd/forward_mma.h"
+#include "cuda/ssd/pass.h"
 #include "cuda/ssd_common.h"
 
 namespace ft::cuda {
@@ -29,7 +31,7 @@ __global__ void __launch_bounds__(kSsdThreads)
       shared, 0, k.s.tokens(chunk),
       [&](int p, int64_t j) {
         if (p0 + p >= P) return 0.0f;
-        return v.out[j] * v.dt[j] * to_float(k.x[begin + j][head * P + p0 + p]);
+        return v.weight[j] * to_float(k.x[begin + j][head * P + p0 + p]);
       },
       [&](int n, int64_t j) {
         return n0 + n < N ? to_float(k.b[begin + j][group * N + n0 + n]) : 0.0f;
@@ -38,36 +40,6 @@ __global__ void __launch_bounds__(kSsdThreads)
   float* to = last ? final + chunk / k.s.chunks * k.s.state() : states + (chunk + 1) * k.s.state();
   to += head * P * N;
   ssd_each(sum, P - p0, N - n0, [&](int p, int n, float z) { to[(p0 + p) * N + n0 + n] = z; });
-}
-
-// From what chunks add to the states that enter them; a thread has one element.
-__global__ void __launch_bounds__(kSsdThreads)
-    ssd_pass_states(SsdSizes s, SsdDecays decays, float* states, const float* initial,
-                    float* final) {
-  const int64_t element = static_cast<int64_t>(blockIdx.x) * kSsdThreads + threadIdx.x;
-  const int64_t per = s.state();
-  if (element >= s.B * per) return;
-  const int64_t sequence = element / per, rest = element % per, head = rest / (s.P * s.N);
-  constexpr int kAhead = 8;
-  float state = initial ? initial[element] : 0.0f;
-  for (int64_t first = 0; first < s.chunks; first += kAhead) {
-    float added[kAhead], carry[kAhead];
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      if (first + c >= s.chunks) break;
-      const int64_t chunk = sequence * s.chunks + first + c;
-      const bool last = first + c == s.chunks - 1;
-      carry[c] = decays.in[(chunk * s.H + head) * s.q + s.tokens(chunk) - 1];
-      added[c] = !last ? states[(chunk + 1) * per + rest] : final ? final[element] : 0.0f;
-    }
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      if (first + c >= s.chunks) break;
-      states[(sequence * s.chunks + first + c) * per + rest] = state;
-      state = ssd_masked(carry[c], state) + added[c];
-    }
-  }
-  if (final) final[element] = state;
 }
 
 template <class E>
@@ -118,6 +90,21 @@ __global__ void __launch_bounds__(kSsdThreads)
 enum Slot { kDecays, kScores };
 
 template <class E>
+void forward_tiles(const SsdArgs<E>& k, float* states, const float* initial, float* final,
+                   Rows<E> y, cudaStream_t on) {
+  const SsdSizes& s = k.s;
+  const int64_t n_tiles = s.n_tiles(), p_tiles = s.p_tiles(), i_tiles = s.row_tiles();
+  ssd_prepare(k, on);
+  ssd_additions<E><<<ssd_grid(s.all_chunks() * s.H * n_tiles * p_tiles), kSsdThreads, 0, on>>>(
+      k, states, final, n_tiles, p_tiles);
+  launched("ssd_additions");
+  ssd_start_pass<1, false>(s, k.decays, states, initial, final, on);
+  ssd_output<E><<<ssd_grid(s.all_chunks() * s.H * i_tiles * p_tiles), kSsdThreads, 0, on>>>(
+      k, states, y, i_tiles, p_tiles);
+  launched("ssd_output");
+}
+
+template <class E>
 void forward(const ops::Ssd& op, Stream stream) {
   const SsdSizes s(op.in);
   const cudaStream_t on = stream_of(stream);
@@ -126,17 +113,9 @@ void forward(const ops::Ssd& op, Stream stream) {
   float* states = ptr<float>(op.states);
   float* final = op.final_state ? ptr<float>(*op.final_state) : nullptr;
   const float* initial = op.initial_state ? ptr<const float>(*op.initial_state) : nullptr;
-  const int64_t n_tiles = s.n_tiles(), p_tiles = s.p_tiles(), i_tiles = s.row_tiles();
-  ssd_prepare(k, on);
-  ssd_additions<E><<<ssd_grid(s.all_chunks() * s.H * n_tiles * p_tiles), kSsdThreads, 0, on>>>(
-      k, states, final, n_tiles, p_tiles);
-  launched("ssd_additions");
-  ssd_pass_states<<<ssd_grid(blocks_of<int64_t>(s.B * s.state(), kSsdThreads)), kSsdThreads, 0,
-                    on>>>(s, k.decays, states, initial, final);
-  launched("ssd_pass_states");
-  ssd_output<E><<<ssd_grid(s.all_chunks() * s.H * i_tiles * p_tiles), kSsdThreads, 0, on>>>(
-      k, states, rows_of<E>(op.y), i_tiles, p_tiles);
-  launched("ssd_output");
+  if constexpr (std::is_same_v<E, bfloat16>)
+    if (mma_fits(op)) return mma_forward(op, k, states, initial, final, on);
+  forward_tiles(k, states, initial, final, rows_of<E>(op.y), on);
 }
 
 }  // namespace

@@ -21,8 +21,8 @@ inline constexpr int kSsdWarps = kSsdThreads / kWarp;
 
 struct SsdSizes {
   int64_t B, T, H, P, N, G, Q, length, chunks;  // length: tokens of a sequence
-  int64_t q;                                    // of the longest chunk: pitch of a chunk's vectors
-  int64_t per_group;                            // heads of a group
+  int64_t q;          // at least the longest chunk, a multiple of 8: pitch
+  int64_t per_group;  // heads of a group
 
   explicit SsdSizes(const ops::SsdInputs& in)
       : B(in.sequences),
@@ -34,7 +34,7 @@ struct SsdSizes {
         Q(in.chunk),
         length(in.length()),
         chunks(blocks_of(length, Q)),
-        q(std::min(Q, length)),
+        q(blocks_of<int64_t>(std::min(Q, length), 8) * 8),
         per_group(H / G) {}
   __host__ __device__ int64_t state() const { return H * P * N; }  // elements of all heads' states
   __host__ __device__ int64_t all_chunks() const { return B * chunks; }
@@ -59,21 +59,23 @@ struct SsdSizes {
 
 // Vectors of a chunk and head, at (chunk * H + head) * q.
 struct SsdDecays {
-  float2* cs;  // high, low
-  float *dt, *in, *out;
+  float2* cs;                     // high, low
+  float *dt, *in, *out, *weight;  // weight: out_j dt_j
 
   static int64_t bytes(const SsdSizes& s) {
-    return s.vectors() * static_cast<int64_t>(sizeof(float2) + 3 * sizeof(float));
+    return s.vectors() * static_cast<int64_t>(sizeof(float2) + 4 * sizeof(float));
   }
   SsdDecays(void* memory, const SsdSizes& s)
       : cs(static_cast<float2*>(memory)),
         dt(reinterpret_cast<float*>(cs + s.vectors())),
         in(dt + s.vectors()),
-        out(in + s.vectors()) {}
+        out(in + s.vectors()),
+        weight(out + s.vectors()) {}
   // Those of one chunk and head.
   __device__ SsdDecays at(int64_t offset) const {
     SsdDecays one = *this;
-    one.cs += offset, one.dt += offset, one.in += offset, one.out += offset;
+    one.cs += offset, one.dt += offset, one.in += offset;
+    one.out += offset, one.weight += offset;
     return one;
   }
 };
@@ -259,7 +261,10 @@ __global__ void __launch_bounds__(kSsdThreads) ssd_decays(SsdArgs<E> k) {
   const float high = static_cast<float>(carried);
   const float2 last = {high, static_cast<float>(carried - high)};
   const int64_t first = docs[q - 1] - begin;
-  for (int j = lane; j < q; j += kWarp) to.out[j] = j >= first ? ssd_between(last, to.cs[j]) : 0.0f;
+  for (int j = lane; j < q; j += kWarp) {
+    const float out = j >= first ? ssd_between(last, to.cs[j]) : 0.0f;
+    to.out[j] = out, to.weight[j] = out * to.dt[j];
+  }
 }
 
 // C B^T of one group and chunk: tiles on and below the diagonal.
@@ -292,15 +297,18 @@ inline unsigned ssd_grid(int64_t blocks) {
 }
 
 template <class E>
-void ssd_prepare(const SsdArgs<E>& k, cudaStream_t stream) {
-  const SsdSizes& s = k.s;
-  ssd_decays<E>
-      <<<ssd_grid(blocks_of<int64_t>(s.all_chunks() * s.H, kSsdWarps)), kSsdThreads, 0, stream>>>(
-          k);
+void ssd_start_decays(const SsdArgs<E>& k, cudaStream_t on) {
+  const int64_t blocks = blocks_of<int64_t>(k.s.all_chunks() * k.s.H, kSsdWarps);
+  ssd_decays<E><<<ssd_grid(blocks), kSsdThreads, 0, on>>>(k);
   launched("ssd_decays");
+}
+
+template <class E>
+void ssd_prepare(const SsdArgs<E>& k, cudaStream_t on) {
+  const SsdSizes& s = k.s;
   const int64_t tiles = s.row_tiles();
-  ssd_scores<E>
-      <<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), kSsdThreads, 0, stream>>>(k, tiles);
+  ssd_start_decays(k, on);
+  ssd_scores<E><<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), kSsdThreads, 0, on>>>(k, tiles);
   launched("ssd_scores");
 }
 

@@ -8,41 +8,13 @@
 //     r_i = sum_j T_ij, k_j = sum_i T_ij, o_i = in_i dy_i.(S C_i), q_j = out_j u_j.(K B_j)
 //   dA_log = sum_t dt_t A d(dt A)_t
 // r and k are sums in double of the same fp32 T, so their differences keep fp32's digits.
+#include "cuda/ssd/backward_mma.h"
+#include "cuda/ssd/pass.h"
 #include "cuda/ssd_common.h"
 
 namespace ft::cuda {
 
 namespace {
-
-// What each token and head adds to the sums of a chunk, in parts; vectors as in SsdDecays.
-struct Parts {
-  double *r, *k;           // [row tiles] vectors: of the tiles of a row, of a column
-  float *o, *q, *ux, *yx;  // [tiles of P] vectors: o_i; q_j; du.x; dy.x
-  double *sums, *e;        // [chunks, H, 3]: of A_log, dt_bias, D; [chunks, H]: carry <K, S>
-  int64_t pitch;
-
-  static int64_t bytes(const SsdSizes& s) {
-    return s.vectors() * (16 * s.row_tiles() + 16 * s.p_tiles()) + s.all_chunks() * s.H * 4 * 8;
-  }
-  Parts(void* memory, const SsdSizes& s) : pitch(s.vectors()) {
-    r = static_cast<double*>(memory);
-    k = r + pitch * s.row_tiles();
-    sums = k + pitch * s.row_tiles();
-    e = sums + s.all_chunks() * s.H * 3;
-    o = reinterpret_cast<float*>(e + s.all_chunks() * s.H);
-    q = o + pitch * s.p_tiles();
-    ux = q + pitch * s.p_tiles();
-    yx = ux + pitch * s.p_tiles();
-  }
-};
-
-template <class E>
-struct Args : SsdArgs<E> {
-  Rows<const E> dy;
-  const float* states;
-  float *leaving, *mixed;  // K of each chunk, as states; R, as scores
-  Parts parts;
-};
 
 // -------------------------------------------------------------------------------------------------
 // Kernels: the gradient of states
@@ -51,7 +23,7 @@ struct Args : SsdArgs<E> {
 // What a chunk adds to the K of the one before, to where that lies.
 template <class E>
 __global__ void __launch_bounds__(kSsdThreads)
-    additions(Args<E> k, float* dinitial, int64_t n_tiles, int64_t p_tiles) {
+    additions(SsdGradArgs<E> k, float* dinitial, int64_t n_tiles, int64_t p_tiles) {
   __shared__ SsdOperands shared;
   const int64_t n0 = blockIdx.x % n_tiles * kSsdTile,
                 p0 = blockIdx.x / n_tiles % p_tiles * kSsdTile;
@@ -77,39 +49,9 @@ __global__ void __launch_bounds__(kSsdThreads)
   ssd_each(sum, P - p0, N - n0, [&](int p, int n, float z) { to[(p0 + p) * N + n0 + n] = z; });
 }
 
-// K from what chunks add, in reverse; a thread has one element.
-__global__ void __launch_bounds__(kSsdThreads)
-    pass_gradients(SsdSizes s, SsdDecays decays, float* leaving, const float* dfinal,
-                   float* dinitial) {
-  const int64_t element = static_cast<int64_t>(blockIdx.x) * kSsdThreads + threadIdx.x;
-  const int64_t per = s.state();
-  if (element >= s.B * per) return;
-  const int64_t sequence = element / per, rest = element % per, head = rest / (s.P * s.N);
-  constexpr int kAhead = 8;
-  float gradient = dfinal ? dfinal[element] : 0.0f;
-  for (int64_t end = s.chunks; end > 0; end -= kAhead) {
-    float added[kAhead], carry[kAhead];
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      const int64_t local = end - 1 - c, chunk = sequence * s.chunks + local;
-      if (local < 0) break;
-      carry[c] = decays.in[(chunk * s.H + head) * s.q + s.tokens(chunk) - 1];
-      added[c] = local > 0 ? leaving[(chunk - 1) * per + rest] : dinitial ? dinitial[element] : 0;
-    }
-#pragma unroll
-    for (int c = 0; c < kAhead; ++c) {
-      const int64_t local = end - 1 - c;
-      if (local < 0) break;
-      leaving[(sequence * s.chunks + local) * per + rest] = gradient;
-      gradient = ssd_masked(carry[c], gradient) + added[c];
-    }
-  }
-  if (dinitial) dinitial[element] = gradient;
-}
-
 // carry <K, S> of a chunk and head.
 template <class E>
-__global__ void __launch_bounds__(kSsdThreads) through_chunk(Args<E> k) {
+__global__ void __launch_bounds__(kSsdThreads) through_chunk(SsdGradArgs<E> k) {
   const int64_t index = blockIdx.x, chunk = index / k.s.H, head = index % k.s.H;
   const float carry = k.decays.at(index * k.s.q).in[k.s.tokens(chunk) - 1];
   const int64_t elements = k.s.P * k.s.N, from = chunk * k.s.state() + head * elements;
@@ -127,7 +69,7 @@ __global__ void __launch_bounds__(kSsdThreads) through_chunk(Args<E> k) {
 
 // Sums of a tile of T over its rows and its columns, to the parts r and k.
 template <class E>
-__device__ void store_sums(const Args<E>& k, const SsdTileSum& t, int64_t vector, int64_t I,
+__device__ void store_sums(const SsdGradArgs<E>& k, const SsdTileSum& t, int64_t vector, int64_t I,
                            int64_t J, int64_t q, double (&columns)[kSsdWarps][kSsdTile]) {
   const int row = ssd_row(), column = ssd_column();
 #pragma unroll
@@ -153,7 +95,7 @@ __device__ void store_sums(const Args<E>& k, const SsdTileSum& t, int64_t vector
 
 // A tile of R, head by head, and the sums of T.
 template <class E>
-__global__ void __launch_bounds__(kSsdThreads, 2) inside(Args<E> k, int64_t tiles) {
+__global__ void __launch_bounds__(kSsdThreads, 2) inside(SsdGradArgs<E> k, int64_t tiles) {
   __shared__ SsdOperands shared;
   __shared__ double columns[kSsdWarps][kSsdTile];
   const int64_t J = blockIdx.x % tiles * kSsdTile, I = blockIdx.x / tiles % tiles * kSsdTile;
@@ -211,7 +153,7 @@ __device__ void store_row_sums(const SsdTileSum& sum, int64_t rows, int64_t colu
 // dx of a tile of tokens, and what its tokens add to the sums.
 template <class E>
 __global__ void __launch_bounds__(kSsdThreads, 2)
-    inputs(Args<E> k, Rows<E> dx, int64_t j_tiles, int64_t p_tiles) {
+    inputs(SsdGradArgs<E> k, Rows<E> dx, int64_t j_tiles, int64_t p_tiles) {
   __shared__ SsdOperands shared;
   const int64_t J = blockIdx.x % j_tiles * kSsdTile, tile = blockIdx.x / j_tiles % p_tiles;
   const int64_t index = blockIdx.x / (j_tiles * p_tiles), p0 = tile * kSsdTile;
@@ -241,9 +183,8 @@ __global__ void __launch_bounds__(kSsdThreads, 2)
   for (auto& row : sum)
     for (float& value : row) value = 0;
   of_states(k.b, k.leaving + state, sum);  // K B
-  store_row_sums(sum, rows, columns, k.parts.q + part, [&](int j, int p, float value) {
-    return v.out[J + j] * v.dt[J + j] * value * x(j, p);
-  });
+  store_row_sums(sum, rows, columns, k.parts.q + part,
+                 [&](int j, int p, float value) { return v.weight[J + j] * value * x(j, p); });
   for (int u = 0; u < 4; ++u) {
     const int64_t j = J + ssd_row() + u;
     for (int w = 0; w < 4; ++w) sum[u][w] = ssd_masked(j < q ? v.out[j] : 0.0f, sum[u][w]);
@@ -270,7 +211,7 @@ __global__ void __launch_bounds__(kSsdThreads, 2)
 // dC where kEntering, else dB: a tile of tokens and of N, head by head.
 template <class E, bool kEntering>
 __global__ void __launch_bounds__(kSsdThreads)
-    group_inputs(Args<E> k, Rows<E> to, int64_t i_tiles, int64_t n_tiles) {
+    group_inputs(SsdGradArgs<E> k, Rows<E> to, int64_t i_tiles, int64_t n_tiles) {
   __shared__ SsdOperands shared;
   const int64_t I = blockIdx.x % i_tiles * kSsdTile, n0 = blockIdx.x / i_tiles % n_tiles * kSsdTile;
   const int64_t index = blockIdx.x / (i_tiles * n_tiles);  // of chunk and group
@@ -287,7 +228,7 @@ __global__ void __launch_bounds__(kSsdThreads)
         shared, 0, P,
         [&](int i, int64_t p) {
           if (i >= rows) return 0.0f;
-          const float factor = kEntering ? v.in[I + i] : v.out[I + i] * v.dt[I + i];
+          const float factor = kEntering ? v.in[I + i] : v.weight[I + i];
           return factor * to_float(tokens[begin + I + i][head * P + p]);
         },
         [&](int n, int64_t p) { return n < columns ? state[p * N + n0 + n] : 0.0f; }, sum);
@@ -311,104 +252,13 @@ __global__ void __launch_bounds__(kSsdThreads)
 }
 
 // -------------------------------------------------------------------------------------------------
-// Kernels: sums
-// -------------------------------------------------------------------------------------------------
-
-// What token i adds to the flow over the decays of the tokens up to it, and q_i.
-__device__ inline double flow_of(const Parts& parts, const SsdSizes& s, int64_t vector, int i,
-                                 int q, double& through) {
-  const int64_t own = i / kSsdTile, tiles = blocks_of(q, kSsdTile), at = vector + i;
-  double sum = 0;
-  for (int64_t tile = 0; tile <= own; ++tile) sum += parts.r[tile * parts.pitch + at];
-  for (int64_t tile = own; tile < tiles; ++tile) sum -= parts.k[tile * parts.pitch + at];
-  through = 0;
-  for (int64_t tile = 0; tile < s.p_tiles(); ++tile) {
-    sum += parts.o[tile * parts.pitch + at];
-    through += parts.q[tile * parts.pitch + at];
-  }
-  return sum;
-}
-
-// d dt of a token from its flow; adds to the sums of A_log, dt_bias and D.
-template <class E>
-__device__ inline float finish_token(const Args<E>& k, int64_t at, float raw, double flow,
-                                     float rate, double (&sums)[3]) {
-  float ux = 0, yx = 0;
-  for (int64_t tile = 0; tile < k.s.p_tiles(); ++tile) {
-    ux += k.parts.ux[tile * k.parts.pitch + at];
-    yx += k.parts.yx[tile * k.parts.pitch + at];
-  }
-  const float by_decay = static_cast<float>(flow) * rate, soft = ssd_softplus(raw);
-  float slope = raw > 20 ? 1.0f : 1.0f / (1.0f + expf(-raw));
-  if (soft < k.limits.min || soft > k.limits.max) slope = 0;
-  const float draw = (ux + by_decay) * slope;
-  sums[0] += k.decays.dt[at] * by_decay;
-  sums[1] += draw;
-  sums[2] += yx;
-  return draw * k.limits.scale;
-}
-
-// d dt of one chunk and head, from its last token to its first, and its sums; by a warp.
-template <class E>
-__global__ void __launch_bounds__(kSsdThreads) steps(Args<E> k, Rows<E> ddt) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kSsdWarps + threadIdx.x / kWarp;
-  if (index >= k.s.all_chunks() * k.s.H) return;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t chunk = index / k.s.H, head = index % k.s.H, begin = k.s.begin(chunk);
-  const int64_t vector = index * k.s.q;
-  const int q = k.s.tokens(chunk);
-  const int32_t* docs = k.docs + begin;
-  const int64_t first = docs[q - 1] - begin;  // token of the last document
-  const float rate = static_cast<float>(-exp(static_cast<double>(k.a_log[head])));
-  const float bias = k.dt_bias[head];
-  double through = 0, after = 0, sums[3] = {};
-  for (int i = lane; i < q; i += kWarp)
-    for (int64_t tile = 0; tile < k.s.p_tiles(); ++tile)
-      through += k.parts.q[tile * k.parts.pitch + vector + i];
-  through = warp_sum(through);
-  for (int base = 0; base < q; base += kWarp) {
-    const int i = q - 1 - base - lane;
-    double own = 0, q_i = 0;
-    if (i >= 0) own = flow_of(k.parts, k.s, vector, i, q, q_i);
-    const bool restart = i >= 0 && i < q - 1 && docs[i + 1] - begin == i + 1;
-    const double flow = ssd_scan(own - q_i, restart, after);
-    after = ssd_last_lane(flow);
-    if (i < 0) continue;
-    const float raw = k.limits.scale * to_float(k.dt[begin + i][head]) + bias;
-    const double whole = flow + (i >= first ? through : 0) + k.parts.e[index];
-    ddt[begin + i][head] = from_float<E>(finish_token(k, vector + i, raw, whole, rate, sums));
-  }
-  for (int v = 0; v < 3; ++v) {
-    const double sum = warp_sum(sums[v]);
-    if (lane == 0) k.parts.sums[index * 3 + v] = sum;
-  }
-}
-
-// The sums of a head over all chunks; a block has one head.
-__global__ void __launch_bounds__(kSsdThreads)
-    head_sums(const double* sums, int64_t chunks, int64_t heads, bool accumulate, float* da_log,
-              float* ddt_bias, float* dd) {
-  const int64_t head = blockIdx.x;
-  float* const outs[3] = {da_log, ddt_bias, dd};
-  for (int v = 0; v < 3; ++v) {
-    double sum = 0;
-    for (int64_t c = threadIdx.x; c < chunks; c += kSsdThreads)
-      sum += sums[(c * heads + head) * 3 + v];
-    sum = block_sum<kSsdThreads>(sum);
-    if (threadIdx.x > 0) continue;
-    float& to = outs[v][head];
-    to = static_cast<float>(accumulate ? to + sum : sum);
-  }
-}
-
-// -------------------------------------------------------------------------------------------------
 // Launchers
 // -------------------------------------------------------------------------------------------------
 
 enum Slot { kDecays, kScores, kLeaving, kParts };  // kScores holds R, too
 
 template <class E>
-void state_gradients(const ops::SsdGrad& op, const Args<E>& k, cudaStream_t on) {
+void state_gradients(const ops::SsdGrad& op, const SsdGradArgs<E>& k, cudaStream_t on) {
   const SsdSizes& s = k.s;
   const int64_t n_tiles = s.n_tiles(), p_tiles = s.p_tiles();
   float* dinitial = op.dinitial_state ? ptr<float>(*op.dinitial_state) : nullptr;
@@ -416,15 +266,13 @@ void state_gradients(const ops::SsdGrad& op, const Args<E>& k, cudaStream_t on) 
   additions<E><<<ssd_grid(s.all_chunks() * s.H * n_tiles * p_tiles), kSsdThreads, 0, on>>>(
       k, dinitial, n_tiles, p_tiles);
   launched("ssd additions");
-  pass_gradients<<<ssd_grid(blocks_of<int64_t>(s.B * s.state(), kSsdThreads)), kSsdThreads, 0,
-                   on>>>(s, k.decays, k.leaving, dfinal, dinitial);
-  launched("ssd pass_gradients");
+  ssd_start_pass<1, true>(s, k.decays, k.leaving, dfinal, dinitial, on);
   through_chunk<E><<<ssd_grid(s.all_chunks() * s.H), kSsdThreads, 0, on>>>(k);
   launched("ssd through_chunk");
 }
 
 template <class E>
-void input_gradients(const ops::SsdGrad& op, const Args<E>& k, cudaStream_t on) {
+void input_gradients(const ops::SsdGrad& op, const SsdGradArgs<E>& k, cudaStream_t on) {
   const SsdSizes& s = k.s;
   const int64_t tiles = s.row_tiles(), n_tiles = s.n_tiles(), p_tiles = s.p_tiles();
   inside<E><<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), kSsdThreads, 0, on>>>(k, tiles);
@@ -438,27 +286,29 @@ void input_gradients(const ops::SsdGrad& op, const Args<E>& k, cudaStream_t on) 
   launched("ssd group_inputs");
 }
 
+// What both ways share; K is the dtype of the gradients of states.
+template <class E, class K>
+SsdGradArgs<E, K> arguments(const ops::SsdGrad& op, const SsdSizes& s, Stream stream) {
+  float* scores = workspace<float>(stream, kScores, 2 * s.scores());
+  return {{op.in, s, workspace(stream, kDecays, SsdDecays::bytes(s)), scores},
+          rows_of<const E>(op.dy),
+          ptr<const float>(op.states),
+          workspace<K>(stream, kLeaving, s.all_chunks() * s.state()),
+          scores + s.scores(),
+          SsdParts(workspace(stream, kParts, SsdParts::bytes(s)), s)};
+}
+
 template <class E>
 void backward(const ops::SsdGrad& op, Stream stream) {
   const SsdSizes s(op.in);
   const cudaStream_t on = stream_of(stream);
-  float* scores = workspace<float>(stream, kScores, 2 * s.scores());
-  const Args<E> k{{op.in, s, workspace(stream, kDecays, SsdDecays::bytes(s)), scores},
-                  rows_of<const E>(op.dy),
-                  ptr<const float>(op.states),
-                  workspace<float>(stream, kLeaving, s.all_chunks() * s.state()),
-                  scores + s.scores(),
-                  Parts(workspace(stream, kParts, Parts::bytes(s)), s)};
+  if constexpr (std::is_same_v<E, bfloat16>)
+    if (mma_fits(op)) return mma_backward(op, arguments<E, bfloat16>(op, s, stream), on);
+  const SsdGradArgs<E> k = arguments<E, float>(op, s, stream);
   ssd_prepare<E>(k, on);
   state_gradients(op, k, on);
   input_gradients(op, k, on);
-  steps<E><<<ssd_grid(blocks_of<int64_t>(s.all_chunks() * s.H, kSsdWarps)), kSsdThreads, 0, on>>>(
-      k, rows_of<E>(op.ddt));
-  launched("ssd steps");
-  head_sums<<<ssd_grid(s.H), kSsdThreads, 0, on>>>(
-      k.parts.sums, s.all_chunks(), s.H, op.grad == Grad::Accumulate, ptr<float>(op.da_log),
-      ptr<float>(op.ddt_bias), ptr<float>(op.dd));
-  launched("ssd head_sums");
+  ssd_start_sums(op, k, on);
 }
 
 }  // namespace
@@ -469,8 +319,8 @@ void need(const ops::SsdGrad& op, WorkspaceNeed& n) {
   constexpr int64_t kFloat = sizeof(float);
   need_workspace(n, kDecays, SsdDecays::bytes(s));
   need_workspace(n, kScores, 2 * s.scores() * kFloat);
-  need_workspace(n, kLeaving, s.all_chunks() * s.state() * kFloat);
-  need_workspace(n, kParts, Parts::bytes(s));
+  need_workspace(n, kLeaving, s.all_chunks() * s.state() * (mma_fits(op) ? 2 : kFloat));
+  need_workspace(n, kParts, SsdParts::bytes(s));
 }
 
 template <>
