@@ -2,6 +2,7 @@
 // Gimelshein 2018; Dao et al. 2022): memory grows with T, never with T x T.
 //   high = max_j x_j;  sum = sum_j e^(x_j - high);  x_j = softmax_scale q.k_j
 //   o = out_scale / sum * sum_j e^(x_j - high) v_j;  lse = high + log sum
+#include "cuda/attention_mma.h"
 #include "cuda/attention_tile.h"
 
 namespace ft::cuda {
@@ -120,7 +121,7 @@ void need(const ops::Attention&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::Attention& op, Stream stream) {
-  if (AttentionSizes(op.in).empty()) return;
+  if (AttentionSizes(op.in).empty() || attend_by_mma(op, stream)) return;
   with_float(op.in.q.dtype, [&](auto e) { attend_tiles<decltype(e)>(op, stream); });
 }
 

@@ -4,6 +4,7 @@
 // D needs no out_scale: do . (out_scale softmax v) = g . (softmax v).
 // Blocks of one kernel own queries, those of the other keys; scores are formed in both, so that
 // nothing is summed in an order of chance.
+#include "cuda/attention_mma.h"
 #include "cuda/attention_tile.h"
 
 namespace ft::cuda {
@@ -189,11 +190,12 @@ template <>
 void need(const ops::AttentionGrad& op, WorkspaceNeed& n) {
   const AttentionSizes s(op.in);
   need_workspace(n, kDeltaSlot, s.heads * s.tokens() * static_cast<int64_t>(sizeof(float)));
+  need_mma(op, n);
 }
 
 template <>
 void run(const ops::AttentionGrad& op, Stream stream) {
-  if (AttentionSizes(op.in).empty()) return;
+  if (AttentionSizes(op.in).empty() || slopes_by_mma(op, stream)) return;
   with_float(op.in.q.dtype, [&](auto e) { slopes_by_tiles<decltype(e)>(op, stream); });
 }
 

@@ -207,6 +207,27 @@ TEST_CASE("attention: column views, uneven head_dim, large scores, bf16", "[atte
                  .dtype = Dtype::BF16});
 }
 
+TEST_CASE("attention: bf16 in rows of 16 bytes", "[attention]") {
+  FT_ON_EACH_BACKEND;
+  Shape s{.B = 2, .heads = 6, .kv_heads = 2, .out_scale = 0.8, .gap = 8, .dtype = Dtype::BF16};
+  for (s.dim = 64; s.dim <= 128; s.dim += 64)
+    for (const int64_t queries : {1, 17, 65, 200})
+      for (const int64_t before : {0, 7, 130})
+        for (const bool carried : {false, true}) {
+          s.queries = queries, s.before = before, s.carried = carried;
+          s.starts = queries > 5 ? std::vector<int64_t>{5} : std::vector<int64_t>{};
+          check_shape(s);
+        }
+  s.before = 0, s.queries = 300, s.carried = false;
+  for (s.dim = 8; s.dim <= 136; s.dim += 16) {
+    s.starts = {};
+    check_shape(s);
+    s.starts = {3, 31, 32, 33, 127, 129, 260};
+    check_shape(s);
+  }
+  check_threads(case_of(s));
+}
+
 TEST_CASE("attention: q, k, v and their gradients in one wide matrix", "[attention]") {
   FT_ON_EACH_BACKEND;
   Run r({.B = 2, .queries = 70, .heads = 4, .kv_heads = 2, .dim = 16, .starts = {30}});
