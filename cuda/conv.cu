@@ -7,6 +7,7 @@
 // a run of a sequence's tokens with the last k inputs in registers. Backward computes dpre again for
 // the k-1 tokens after its run. Widths k above kMostTaps go element by element.
 #include "core/ops.h"
+#include "cuda/common/silu.h"
 #include "cuda/common/vector.h"
 
 namespace ft::cuda {
@@ -18,18 +19,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kMostTaps = 4;
 constexpr int64_t kForwardRun = 32, kBackwardRun = 64;  // tokens
-
-// bf16 needs no more than the hardware's approximations.
-template <class E>
-__device__ float sigmoid(float x) {
-  if constexpr (std::is_same_v<E, bfloat16>) return __fdividef(1.0f, 1.0f + __expf(-x));
-  else return 1.0f / (1.0f + expf(-x));
-}
-template <class E>
-__device__ float silu_slope(float x) {
-  const float s = sigmoid<E>(x);
-  return s * (1.0f + x * (1.0f - s));
-}
 
 // What both directions read.
 template <class E>
@@ -119,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) convolve(Inputs<E> s, Rows<E> y) {
     s.input(job.sequence, i, job.c, x);
     window.enter(x, s.most_lag(job.sequence, i), pre);
 #pragma unroll
-    for (int n = 0; n < N; ++n) pre[n] *= sigmoid<E>(pre[n]);
+    for (int n = 0; n < N; ++n) pre[n] = silu<E>(pre[n]);
     store(y[job.sequence * s.L + i] + job.c, pre);
   }
 }
@@ -154,7 +143,7 @@ __global__ void __launch_bounds__(kThreads) convolve_gradient(Inputs<E> s, Gradi
       window.enter(x, most, d);
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        d[n] = dy[n] * silu_slope<E>(d[n]);
+        d[n] = dy[n] * silu_slope(d[n], sigmoid<E>(d[n]));
         if (i < job.end) dbias[n] += d[n];
 #pragma unroll
         for (int lag = 0; lag < K; ++lag)
@@ -211,14 +200,15 @@ __global__ void __launch_bounds__(kThreads) any_convolve(Inputs<E> s, Rows<E> y)
   const int64_t element = any_element(), t = element / s.C, c = element % s.C;
   if (t >= s.B * s.L) return;
   const float pre = any_pre(s, t / s.L, t % s.L, c);
-  y[t][c] = from_float<E>(pre * sigmoid<E>(pre));
+  y[t][c] = from_float<E>(silu<E>(pre));
 }
 
 template <class E>
 __global__ void __launch_bounds__(kThreads) any_dpre(Inputs<E> s, Gradients<E> a, float* dpre) {
   const int64_t element = any_element(), t = element / s.C, c = element % s.C;
   if (t >= s.B * s.L) return;
-  dpre[element] = to_float(a.dy[t][c]) * silu_slope<E>(any_pre(s, t / s.L, t % s.L, c));
+  const float pre = any_pre(s, t / s.L, t % s.L, c);
+  dpre[element] = to_float(a.dy[t][c]) * silu_slope(pre, sigmoid<E>(pre));
 }
 
 // Of the tokens of each sequence and the k-1 before it.
@@ -331,7 +321,9 @@ void backward(const ops::Conv1dGrad& op, Stream stream) {
                        history ? ptr<float>(*op.dhistory) : nullptr,
                        workspace<float>(stream, 0, runs * sums)};
   constexpr int kChannels = 2;
-  if (s.k > kMostTaps) {
+  if (runs == 0) {
+    // no tokens: sums of nothing
+  } else if (s.k > kMostTaps) {
     float* dpre = workspace<float>(stream, 1, s.B * s.L * s.C);
     const auto queue = stream_of(stream);
     any_dpre<<<blocks_for(s.B * s.L * s.C), kThreads, 0, queue>>>(s, a, dpre);
@@ -375,7 +367,7 @@ void need(const ops::Conv1dGrad& op, WorkspaceNeed& n) {
 
 template <>
 void run(const ops::Conv1dGrad& op, Stream stream) {
-  if (op.in.x.rows() == 0 || op.in.x.cols() == 0) return;
+  if (op.in.x.cols() == 0) return;
   with_float(op.in.x.dtype, [&](auto e) { backward<decltype(e)>(op, stream); });
 }
 

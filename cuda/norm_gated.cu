@@ -1,6 +1,7 @@
 // The gate of Mamba-2 with its optional grouped RMSNorm; formulas in core/ops/norm.h. A block takes
 // the channels of a group.
 #include "core/ops.h"
+#include "cuda/common/silu.h"
 #include "cuda/common/vector.h"
 
 namespace ft::cuda {
@@ -10,22 +11,6 @@ namespace {
 // ---- kernels ------------------------------------------------------------------------------------
 
 enum class Form { Gate, GateThenNorm, NormThenGate };
-
-// bf16 needs no more than the hardware's approximations.
-template <class E>
-__device__ float sigmoid(float x) {
-  if constexpr (std::is_same_v<E, bfloat16>) return __fdividef(1.0f, 1.0f + __expf(-x));
-  else return 1.0f / (1.0f + expf(-x));
-}
-// Where the gate is a = z_scale z: silu(a), and its derivative by a.
-template <class E>
-__device__ float silu(float a) {
-  return a * sigmoid<E>(a);
-}
-template <class E>
-__device__ float silu_slope(float a, float s) {
-  return s * (1.0f + a * (1.0f - s));
-}
 
 template <class E>
 struct ForwardArgs {
@@ -138,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) gate_gradient(BackwardArgs<E> a) {
 #pragma unroll
       for (int i = 0; i < n; ++i) {
         const Channel<kForm, E> h(a, x[i], z[i], dy[i]);
-        const float slope = silu_slope<E>(h.a, h.sigma) * a.z_scale;
+        const float slope = silu_slope(h.a, h.sigma) * a.z_scale;
         float ds = h.d;  // gradient of s
         if constexpr (kNorm) {
           sum[i] += h.g * h.s * r;
