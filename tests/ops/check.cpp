@@ -1,5 +1,6 @@
 // Every argument of every op with a wrong dtype, rank, extent and stride: the gateway refuses it by
 // layer, op and argument, whether it runs ops or counts them, and no kernel runs.
+#include "parallel/collectives.h"
 #include "tests/ops/case.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ struct Row {
   std::set<std::pair<std::string, int>> free = {};  // extents that may be anything
 };
 
-// To be defined for each op of ops::All; the linker names one that has none.
+// To be defined for each op of ops::All and each that talks; the linker names one that has none.
 template <class Op>
 Row<Op> row();
 
@@ -263,6 +264,11 @@ template <>
 Row<ops::Fill> row() {
   return {{.y = i32({6, 8})}, {}, {{"y", 0}, {"y", 1}}};
 }
+template <>
+Row<ops::AllReduce> row() {
+  static const auto group = counted_group(2);
+  return {{.data = InOut(f32({8})), .group = *group}, {}, {{"data", 0}}};
+}
 
 struct Kernels : Observer {
   int runs = 0;
@@ -328,19 +334,23 @@ void check_argument(const Row<Op>& row, const std::string& name, const Tensor& t
   }
 }
 
+template <class Op>
+void check_row() {
+  Bench& bench = Bench::now();
+  const Row<Op> r = row<Op>();
+  INFO(Op::kName);
+  Ctx counting(*bench.device, bench.scratch, false);
+  CHECK_NOTHROW(counting(r.op));
+  CHECK(counting.tally.ops == 1);
+  for (const auto& [name, tensor] : arguments(r.op)) check_argument(r, name, tensor);
+}
+
 }  // namespace
 
 TEST_CASE("each op refuses each argument of another dtype or shape, by name", "[check]") {
   Bench bench(backends().front());
-  ops::All::each([&](auto type) {
-    using Op = typename decltype(type)::type;
-    const Row<Op> r = row<Op>();
-    INFO(Op::kName);
-    Ctx counting(*bench.device, bench.scratch, false);
-    CHECK_NOTHROW(counting(r.op));
-    CHECK(counting.tally.ops == 1);
-    for (const auto& [name, tensor] : arguments(r.op)) check_argument(r, name, tensor);
-  });
+  ops::All::each([](auto type) { check_row<typename decltype(type)::type>(); });
+  check_row<ops::AllReduce>();
 }
 
 TEST_CASE("the words of a refusal: layer, op, argument, what it holds and what is wanted",
