@@ -2,10 +2,11 @@
 # Installs what is missing, builds, and runs the tests that this machine can run. Exit code 0: all passed.
 #
 #   scripts/test.sh         sanitizers on the kernels, layers, files and data; then every test of the CPU build
-#   scripts/test.sh --full  sanitizers on every test, the quickstart from text to sample, random shapes of models,
-#                           kill -9 fifty times, the report in Chromium, TensorBoard's and Megatron's own readers,
-#                           and the fuzzers (about an hour on 2 cores; RUNS=20000 shortens the fuzzing). Python
-#                           packages come from PyPI into build/python, or from FT_PYTHON, an interpreter that has them
+#   scripts/test.sh --full  sanitizers on every test, every command and failure on the protected device, the
+#                           quickstart from text to sample, random shapes of models, kill -9 fifty times, the report
+#                           in Chromium, TensorBoard's and Megatron's own readers, and the fuzzers (over an hour on 2
+#                           cores; RUNS=20000 shortens the fuzzing). Python packages come from PyPI into build/python,
+#                           or from FT_PYTHON, an interpreter that has them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -50,6 +51,9 @@ if ((!full)); then exit 0; fi
 
 export FT_BINARY=$PWD/build/$preset/falcon-train OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 tests=build/$preset/tests
+
+echo "== every case on the protected device"
+ctest --preset cpu -C full -R '^protected-all-'
 
 echo "== quickstart"
 scripts/quickstart.sh

@@ -5,19 +5,27 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 namespace ft::test {
 
 namespace {
 
-constexpr size_t kPage = 4096;
-size_t pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+constexpr size_t kPage = 4096, kHuge = size_t{2} << 20;
+constexpr size_t kArena = size_t{1} << 38;  // addresses; memory is taken for blocks alone
+size_t up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+size_t pages(size_t bytes) { return std::max(up(bytes, kPage), kPage); }
+char* up(char* at, size_t unit) {
+  return at + (up(reinterpret_cast<size_t>(at), unit) - reinterpret_cast<size_t>(at));
+}
 
 ProtectedDevice* g_device = nullptr;  // whose memory a fault is looked for in
+struct sigaction g_other_bus_faults;  // what looked at them before
 
 void show_stack() {
   void* frames[64];
@@ -30,28 +38,19 @@ void show_stack() {
   std::abort();
 }
 
-void on_fault(int signal, siginfo_t* info, void*) {
-  if (g_device && g_device->owns(info->si_addr)) {
-    std::fprintf(stderr, "protected device: the host touches device memory at %p\n", info->si_addr);
+void on_fault(int signal, siginfo_t* info, void* context) {
+  const bool ours = g_device && g_device->owns(info->si_addr);
+  if (ours) {
+    std::fprintf(
+        stderr, "protected device: %s at %p\n",
+        signal == SIGBUS ? "memory beside all blocks is touched" : "the host touches device memory",
+        info->si_addr);
     show_stack();
+  } else if (signal == SIGBUS && (g_other_bus_faults.sa_flags & SA_SIGINFO)) {
+    return g_other_bus_faults.sa_sigaction(signal, info, context);
   }
   ::signal(signal, SIG_DFL);  // on return the access is tried again
-}
-
-char* map(size_t bytes) {
-  void* memory = ::mmap(nullptr, bytes + kPage, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  FT_CHECK(memory != MAP_FAILED, "out of memory: {} bytes asked for on the protected device",
-           bytes);
-  ::mprotect(static_cast<char*>(memory) + bytes, kPage, PROT_NONE);
-  return static_cast<char*>(memory);
-}
-
-void unmap(std::map<char*, size_t>& blocks, void* memory) {
-  const auto block = blocks.find(static_cast<char*>(memory));
-  if (block == blocks.end()) end("memory is given back that is not the device's");
-  ::munmap(block->first, block->second + kPage);
-  blocks.erase(block);
+  if (ours && signal == SIGBUS) ::signal(SIGSEGV, SIG_DFL), ::raise(SIGSEGV);
 }
 
 }  // namespace
@@ -84,14 +83,13 @@ struct ProtectedDevice::Item {
   void give_values() {
     each_row([&](char* row, size_t r) { std::memcpy(to + r * to_pitch, row, row_bytes); });
   }
+  void drop_values() { std::vector<char>().swap(values); }  // `= {}` would keep the memory
 };
 
 class LateEvent : public Event {
  public:
   explicit LateEvent(ProtectedDevice& device) : device_(device) {}
-  void record(Stream stream) override {
-    queue_ = &device_.queue(stream), end_ = queue_->items.size();
-  }
+  void record(Stream stream) override { queue_ = &device_.queue(stream), end_ = queue_->given(); }
   void hold(Stream stream) override {
     if (!queue_) return;
     auto item = std::make_unique<ProtectedDevice::Item>();
@@ -108,44 +106,83 @@ class LateEvent : public Event {
   size_t end_ = 0;
 };
 
-ProtectedDevice::ProtectedDevice() {
-  g_device = this;
+ProtectedDevice::ProtectedDevice()
+    : empty_file_(::memfd_create("protected device", MFD_CLOEXEC)),
+      arena_(static_cast<char*>(
+          ::mmap(nullptr, kArena, PROT_NONE, MAP_SHARED | MAP_NORESERVE, empty_file_, 0))) {
+  FT_CHECK(arena_ != MAP_FAILED, "the protected device finds no room for {} bytes of addresses",
+           kArena);
   struct sigaction action {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO;
   ::sigaction(SIGSEGV, &action, nullptr);
+  struct sigaction before {};
+  ::sigaction(SIGBUS, &action, &before);
+  if (before.sa_sigaction != on_fault) g_other_bus_faults = before;
+  g_device = this;
 }
 
 ProtectedDevice::~ProtectedDevice() {
   if (g_device == this) g_device = nullptr;
-  for (auto* blocks : {&blocks_, &host_blocks_})
-    while (!blocks->empty()) unmap(*blocks, blocks->begin()->first);
+  while (!host_blocks_.empty()) release_host(host_blocks_.begin()->first);
+  ::munmap(arena_, kArena);
+  ::close(empty_file_);
 }
 
 bool ProtectedDevice::owns(const void* memory) const {
-  auto* at = static_cast<char*>(const_cast<void*>(memory));
-  const auto after = blocks_.upper_bound(at);
-  if (after == blocks_.begin()) return false;
-  const auto& [begin, bytes] = *std::prev(after);
-  return at < begin + bytes + kPage;
+  const auto* at = static_cast<const char*>(memory);
+  return at >= arena_ && at < arena_ + kArena;
+}
+
+void ProtectedDevice::map_nothing(char* begin, size_t bytes) {
+  if (::mmap(begin, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, empty_file_,
+             begin - arena_) == MAP_FAILED)
+    end("mmap failed");
 }
 
 void* ProtectedDevice::allocate(size_t bytes) {
-  char* memory = map(pages(bytes));
-  blocks_[memory] = pages(bytes);
-  if (accesses_ == 0) ::mprotect(memory, pages(bytes), PROT_NONE);
+  const size_t size = pages(bytes);
+  // Large blocks have huge pages, as on the CPU: to open and close costs by the page.
+  const size_t align = size >= 2 * kHuge ? kHuge : kPage;
+  char* memory = up(arena_, align);  // the first gap that is large enough
+  for (const auto& [begin, taken] : blocks_) {
+    if (memory + size + kPage <= begin) break;
+    memory = up(begin + taken + kPage, align);
+  }
+  FT_CHECK(size < kArena && memory + size + kPage <= arena_ + kArena &&
+               ::mmap(memory, size, accesses_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED,
+           "out of memory: {} bytes asked for on the protected device", bytes);
+  if (align == kHuge) ::madvise(memory, size, MADV_HUGEPAGE);  // a wish: may be refused
+  blocks_[memory] = size;
   ++allocations_;
   return memory;
 }
 
+void ProtectedDevice::release(void* memory) {
+  const auto block = blocks_.find(static_cast<char*>(memory));
+  if (block == blocks_.end()) end("memory is given back that is not the device's");
+  map_nothing(block->first, block->second);
+  blocks_.erase(block);
+}
+
 void* ProtectedDevice::allocate_host(size_t bytes) {
-  char* memory = map(pages(bytes));
-  host_blocks_[memory] = pages(bytes);
+  const size_t size = pages(bytes);
+  void* memory = ::mmap(nullptr, size + kPage, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  FT_CHECK(memory != MAP_FAILED, "out of memory: {} bytes asked for beside the protected device",
+           bytes);
+  ::mprotect(static_cast<char*>(memory) + size, kPage, PROT_NONE);
+  host_blocks_[static_cast<char*>(memory)] = size;
   return memory;
 }
 
-void ProtectedDevice::release(void* memory) { unmap(blocks_, memory); }
-void ProtectedDevice::release_host(void* memory) { unmap(host_blocks_, memory); }
+void ProtectedDevice::release_host(void* memory) {
+  const auto block = host_blocks_.find(static_cast<char*>(memory));
+  if (block == host_blocks_.end()) end("host memory is given back that is not the device's");
+  ::munmap(memory, block->second + kPage);
+  host_blocks_.erase(block);
+}
 
 Streams ProtectedDevice::streams() const {
   auto* self = const_cast<ProtectedDevice*>(this);
@@ -160,7 +197,7 @@ ProtectedDevice::Queue& ProtectedDevice::queue(Stream stream) {
 
 void ProtectedDevice::synchronize(Stream stream) {
   Queue& q = queue(stream);
-  finish(q, q.items.size());
+  finish(q, q.given());
 }
 
 void ProtectedDevice::copy(void* to, const void* from, size_t bytes, Stream stream) {
@@ -181,15 +218,14 @@ void ProtectedDevice::copy_rows(void* to, size_t to_pitch, const void* from, siz
   const bool late = item->from_host;
   q.items.push_back(std::move(item));
   // Ops run when they are handed over, so what reads device memory cannot wait either.
-  if (!late) run(q, q.items.size());
+  if (!late) run(q, q.given());
 }
 
 void ProtectedDevice::run(Queue& q, size_t end) {
   if (q.run >= end) return;
-  const int depth = accesses_++;
-  if (depth == 0) protect(PROT_READ | PROT_WRITE);
+  if (accesses_++ == 0) protect(PROT_READ | PROT_WRITE);
   for (; q.run < end; ++q.run) {
-    Item& item = *q.items[q.run];
+    Item& item = q.item(q.run);
     if (item.other) {
       run(*item.other, item.before);
       continue;
@@ -197,25 +233,25 @@ void ProtectedDevice::run(Queue& q, size_t end) {
     if (item.from_host) item.check_source();
     else item.take_values();
     if (!item.to_host) item.give_values();
+    if (!item.from_host && !item.to_host) item.drop_values();
   }
   end_access();
 }
 
 void ProtectedDevice::finish(Queue& q, size_t end) {
   run(q, end);
-  for (; q.finished < end; ++q.finished) {
-    Item& item = *q.items[q.finished];
+  for (; q.finished < end; ++q.finished, q.items.pop_front()) {
+    Item& item = q.item(q.finished);
     if (item.other) finish(*item.other, item.before);
     else if (item.from_host) item.check_source();
     if (item.to_host) item.give_values();
-    item.values = {};
   }
 }
 
 void ProtectedDevice::begin_access(Stream stream) {
-  Queue& q = queue(stream);
-  run(q, q.items.size());
   if (accesses_++ == 0) protect(PROT_READ | PROT_WRITE);
+  Queue& q = queue(stream);
+  run(q, q.given());
 }
 
 void ProtectedDevice::end_access() {
@@ -223,8 +259,10 @@ void ProtectedDevice::end_access() {
 }
 
 void ProtectedDevice::protect(int protection) {
-  for (const auto& [memory, bytes] : blocks_)
-    if (::mprotect(memory, bytes, protection) != 0) end("mprotect failed");
+  if (blocks_.empty()) return;
+  const auto& [begin, bytes] = *blocks_.rbegin();
+  if (::mprotect(arena_, static_cast<size_t>(begin + bytes + kPage - arena_), protection) != 0)
+    end("mprotect failed");
 }
 
 }  // namespace ft::test

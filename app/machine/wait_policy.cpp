@@ -46,7 +46,8 @@ bool cores_are_shared() {
 bool is_own_file() {  // and not a loader or a tool that runs this program
   char path[PATH_MAX] = "";
   if (::readlink("/proc/self/exe", path, sizeof path - 1) < 0) return false;
-  return std::string_view(path).ends_with("/falcon-train");
+  const std::string_view file(path);
+  return file.substr(file.rfind('/') + 1).starts_with("falcon-train");
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ TEST_CASE("what threads would stumble over is refused before they start", "[erro
 }
 
 TEST_CASE("token ids outside the table are refused before they are followed", "[errors]") {
-  FT_ON_EACH_BACKEND;
+  Bench bench(
+      backends().front());  // a GPU cannot: Engine::feed looks at a batch before it goes there
   bench.c.where = "model.embed_tokens";
   for (const int32_t bad : {-1, 5, 1 << 30}) {
     Buffer ids(Dtype::I32, 4), weight(Dtype::F32, 5, 3), y(Dtype::F32, 4, 3);
