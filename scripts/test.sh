@@ -53,7 +53,7 @@ export FT_BINARY=$PWD/build/$preset/falcon-train OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_A
 tests=build/$preset/tests
 
 echo "== every case on the protected device"
-ctest --preset cpu -C full -R '^protected-all-'
+ctest --preset "$preset" -C full -R '^protected-all-'
 
 echo "== quickstart"
 scripts/quickstart.sh
