@@ -82,8 +82,7 @@ __device__ void rescale(Band<2 * kBlocks>& x, Band<D / 8>& o, float (&highs)[2],
 
 // kSome: not all of the tile's keys are seen by all of the warp's queries.
 template <int D, bool kSome, class Q>
-__device__ void visit(Gathered<D>& t, Q& q, bfloat16* k, bfloat16* v, float scale, int k0,
-                      Range range) {
+__device__ void visit(Gathered<D>& t, Q& q, Shared k, Shared v, float scale, int k0, Range range) {
   Band<2 * kBlocks> x[kBands];
   score<kSome, kBlocks>(x, q, k, 0, range);
 #pragma unroll
@@ -127,12 +126,12 @@ __device__ void negate(bfloat16* tile) {
 
 // A block owns a tile of queries of one head.
 template <int D>
-__global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, ForwardArgs a) {
-  extern __shared__ __align__(128) unsigned char bytes[];
+__global__ void __launch_bounds__(kMmaThreads, 2)
+    attend(AttentionSizes s, JobList list, ForwardArgs a) {
+  extern __shared__ __align__(1024) unsigned char bytes[];
   auto& memory = *reinterpret_cast<ForwardMemory<D>*>(bytes);
-  MmaJob job = mma_job(s, s.heads);
-  job.tile = blocks_of(s.queries, kQueries) - 1 - job.tile;
-  const int q0 = job.tile * kQueries;
+  const MmaJob job = mma_job(s, list, s.heads, static_cast<int>(blockIdx.x));
+  const int q0 = job.first;
   const auto fetch = [&](int k0) {
     const int stage = k0 / kVisit % 2, kv = job.head / s.group();
     const int64_t row = s.key_row(job.b) + k0;
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
     }
   }
   const float scale = fmaxf(fabsf(s.softmax_scale) * kLog2E, 1e-30f);
-  Own<D, kBands, D <= 64> q{memory.q, row - q0};
+  Own<D, kBands, D <= 64> q{shared(memory.q), row - q0};
   for (int k0 = first; k0 < past; k0 += kVisit) {
     await_copies<0>();
     __syncthreads();
@@ -169,7 +168,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
       if (s.softmax_scale < 0) negate<D>(memory.q), __syncthreads();
       q.load();
     }
-    bfloat16 *k = memory.k[k0 / kVisit % 2], *v = memory.v[k0 / kVisit % 2];
+    const Shared k = shared(memory.k[k0 / kVisit % 2]), v = shared(memory.v[k0 / kVisit % 2]);
     const Range range = mine.blocks(k0);
     if (mine.see_all(k0)) visit<D, false>(t, q, k, v, scale, k0, range);
     else if (range.from < range.to) visit<D, true>(t, q, k, v, scale, k0, range);
@@ -181,6 +180,12 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
 
 }  // namespace
 
+void need_mma(const ops::Attention& op, WorkspaceNeed& n) {
+  const AttentionSizes s(op.in);
+  if (op.in.q.dtype == Dtype::BF16 && fits_mma(s.dim))
+    need_order(n, JobList(s, true, kQueries).count);
+}
+
 bool attend_by_mma(const ops::Attention& op, Stream stream) {
   const AttentionSizes s(op.in);
   if (!fits_mma(s.dim)) return false;
@@ -189,12 +194,13 @@ bool attend_by_mma(const ops::Attention& op, Stream stream) {
   const ForwardArgs args{rows_of<const bfloat16>(op.in.q), rows_of<const bfloat16>(op.in.k),
                          rows_of<const bfloat16>(op.in.v), ptr<const int32_t>(op.in.docs),
                          rows_of<bfloat16>(op.o),          ptr<float>(op.lse)};
-  const auto jobs =
-      narrow<int>(s.heads * static_cast<int64_t>(s.B) * blocks_of(s.queries, kQueries));
+  JobList list(s, true, kQueries), *lists[] = {&list};
+  order_jobs(s, args.docs, lists, 1, s.heads, stream);
+  const auto jobs = narrow<int>(static_cast<int64_t>(list.count) * s.heads);
   with_head_dim(s.dim, [&](auto d) {
     constexpr int D = d;
     allow_shared(attend<D>, sizeof(ForwardMemory<D>));
-    attend<D><<<jobs, kMmaThreads, sizeof(ForwardMemory<D>), stream_of(stream)>>>(s, args);
+    attend<D><<<jobs, kMmaThreads, sizeof(ForwardMemory<D>), stream_of(stream)>>>(s, list, args);
     launched("attention");
   });
   return true;
