@@ -3,6 +3,8 @@
 
 #include "cuda/attention_grad_mma.h"
 
+#include <climits>
+
 namespace ft::cuda {
 
 template <int D>
@@ -38,8 +40,8 @@ struct QueryVisit {
   __device__ bool sees_all() const {
     return count >= kVisit && shift + docs[kVisit - 1] <= key && end - 1 <= last;
   }
-  __device__ bool sees(int i, int at) const {
-    return i < count && shift + docs[i] <= at && at <= last + i;
+  __device__ Seen seen(int i) const {
+    return {i < count ? shift + docs[i] : INT_MAX, last + i + 1};
   }
 };
 
@@ -61,11 +63,12 @@ __device__ void visit_queries(const AttentionSizes& s, KeySums<D>& t, K& k, K& v
       for (int c = 0; c < 2; ++c) {
         const int i = 16 * part + lane_column(n) + c;
         const float lse_2 = u.lse[i] * kLog2E, delta = u.delta[i];
+        const Seen seen = kSome ? u.seen(i) : Seen{};
 #pragma unroll
         for (int m = 0; m < kBands; ++m)
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            const bool there = !kSome || u.sees(i, u.key + 16 * m + lane_row(half));
+            const bool there = !kSome || seen.holds(u.key + 16 * m + lane_row(half));
             slope(s, lse_2, delta, there, p[m][n][2 * half + c], ds[m][n][2 * half + c]);
           }
       }
