@@ -117,7 +117,9 @@ void attend_tiles(const ops::Attention& op, Stream stream) {
 }  // namespace
 
 template <>
-void need(const ops::Attention&, WorkspaceNeed&) {}
+void need(const ops::Attention& op, WorkspaceNeed& n) {
+  need_mma(op, n);
+}
 
 template <>
 void run(const ops::Attention& op, Stream stream) {

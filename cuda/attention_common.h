@@ -36,7 +36,7 @@ struct AttentionSizes {
 // Keys [begin, end) of its sequence.
 struct Seen {
   int begin = 0, end = 0;
-  __device__ bool holds(int key) const { return begin <= key && key < end; }
+  __device__ bool holds(int key) const { return (begin <= key) & (key < end); }
 };
 // Those that query i of sequence b sees; none past the last query. Both ends grow with i.
 __device__ inline Seen seen(const AttentionSizes& s, const int32_t* docs, int b, int i) {

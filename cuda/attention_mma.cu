@@ -9,9 +9,6 @@ namespace {
 
 // ---- kernels ------------------------------------------------------------------------------------
 
-constexpr int kBands = 2;
-constexpr int kQueries = kWarps * kBands * 16;
-
 struct ForwardArgs {
   Rows<const bfloat16> q, k, v;
   const int32_t* docs;
@@ -20,14 +17,18 @@ struct ForwardArgs {
 };
 
 template <int D>
-struct ForwardMemory {
-  bfloat16 q[kQueries * D], k[2][kVisit * D], v[2][kVisit * D];
+struct ForwardTiles {
+  static constexpr int kBands = 2, kRows = kWarps * kBands * 16;
+  static constexpr int kResident = 2;     // blocks of a multiprocessor
+  static constexpr bool kHeld = D <= 64;  // queries lie in registers
+  bfloat16 q[kRows * D], k[2][kVisit * D], v[2][kVisit * D];
 };
 
 // What a warp's rows have gathered so far. A lane's first row sees keys before `end`, each row below
 // one more; high is of the scores before softmax_scale, sum a lane's part.
 template <int D>
 struct Gathered {
+  static constexpr int kBands = ForwardTiles<D>::kBands;
   int begin[kBands][2], end;
   float high[kBands][2], sum[kBands][2];
   Band<D / 8> o[kBands];
@@ -82,8 +83,8 @@ __device__ void rescale(Band<2 * kBlocks>& x, Band<D / 8>& o, float (&highs)[2],
 
 // kSome: not all of the tile's keys are seen by all of the warp's queries.
 template <int D, bool kSome, class Q>
-__device__ void visit(Gathered<D>& t, Q& q, bfloat16* k, bfloat16* v, float scale, int k0,
-                      Range range) {
+__device__ void visit(Gathered<D>& t, Q& q, Shared k, Shared v, float scale, int k0, Range range) {
+  constexpr int kBands = ForwardTiles<D>::kBands;
   Band<2 * kBlocks> x[kBands];
   score<kSome, kBlocks>(x, q, k, 0, range);
 #pragma unroll
@@ -98,7 +99,7 @@ template <int D>
 __device__ void store(const AttentionSizes& s, const ForwardArgs& a, Gathered<D>& t,
                       const MmaJob& job, int row, float scale) {
 #pragma unroll
-  for (int m = 0; m < kBands; ++m)
+  for (int m = 0; m < t.kBands; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float sum = quad_sum(t.sum[m][half]);
@@ -121,18 +122,19 @@ __device__ void store(const AttentionSizes& s, const ForwardArgs& a, Gathered<D>
 // The maximum is taken of products: where softmax_scale is negative, so are the queries.
 template <int D>
 __device__ void negate(bfloat16* tile) {
-  for (int at = static_cast<int>(threadIdx.x); at < kQueries * D; at += kMmaThreads)
+  for (int at = static_cast<int>(threadIdx.x); at < ForwardTiles<D>::kRows * D; at += kMmaThreads)
     tile[at] = -tile[at];
 }
 
 // A block owns a tile of queries of one head.
 template <int D>
-__global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, ForwardArgs a) {
-  extern __shared__ __align__(128) unsigned char bytes[];
-  auto& memory = *reinterpret_cast<ForwardMemory<D>*>(bytes);
-  MmaJob job = mma_job(s, s.heads);
-  job.tile = blocks_of(s.queries, kQueries) - 1 - job.tile;
-  const int q0 = job.tile * kQueries;
+__global__ void __launch_bounds__(kMmaThreads, ForwardTiles<D>::kResident)
+    attend(AttentionSizes s, JobList list, ForwardArgs a) {
+  extern __shared__ __align__(1024) unsigned char bytes[];
+  using Memory = ForwardTiles<D>;
+  auto& memory = *reinterpret_cast<Memory*>(bytes);
+  const MmaJob job = mma_job(s, list, s.heads, static_cast<int>(blockIdx.x));
+  const int q0 = job.first;
   const auto fetch = [&](int k0) {
     const int stage = k0 / kVisit % 2, kv = job.head / s.group();
     const int64_t row = s.key_row(job.b) + k0;
@@ -141,17 +143,17 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
     close_copies();
   };
   const int first = seen(s, a.docs, job.b, q0).begin / kVisit * kVisit,
-            past = s.offset + min(s.queries, q0 + kQueries);
-  fetch_rows<D, kQueries>(memory.q, rows_from(a.q, s.query_row(job.b) + q0, job.head, s.dim),
-                          s.queries - q0, s.dim);
+            past = s.offset + min(s.queries, q0 + Memory::kRows);
+  fetch_rows<D, Memory::kRows>(memory.q, rows_from(a.q, s.query_row(job.b) + q0, job.head, s.dim),
+                               s.queries - q0, s.dim);
   fetch(first);
 
-  const int row = q0 + 16 * kBands * warp_id();  // the warp's first
-  const WarpQueries mine = warp_queries(s, a.docs, job.b, row, 16 * kBands);
+  const int row = q0 + 16 * Memory::kBands * warp_id();  // the warp's first
+  const WarpQueries mine = warp_queries(s, a.docs, job.b, row, 16 * Memory::kBands);
   Gathered<D> t;
   t.end = s.offset + row + lane_row(0) + 1;
 #pragma unroll
-  for (int m = 0; m < kBands; ++m) {
+  for (int m = 0; m < Memory::kBands; ++m) {
     set_zero<D / 8>(t.o[m]);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
     }
   }
   const float scale = fmaxf(fabsf(s.softmax_scale) * kLog2E, 1e-30f);
-  Own<D, kBands, D <= 64> q{memory.q, row - q0};
+  Own<D, Memory::kBands, Memory::kHeld> q{shared(memory.q), row - q0};
   for (int k0 = first; k0 < past; k0 += kVisit) {
     await_copies<0>();
     __syncthreads();
@@ -169,7 +171,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
       if (s.softmax_scale < 0) negate<D>(memory.q), __syncthreads();
       q.load();
     }
-    bfloat16 *k = memory.k[k0 / kVisit % 2], *v = memory.v[k0 / kVisit % 2];
+    const Shared k = shared(memory.k[k0 / kVisit % 2]), v = shared(memory.v[k0 / kVisit % 2]);
     const Range range = mine.blocks(k0);
     if (mine.see_all(k0)) visit<D, false>(t, q, k, v, scale, k0, range);
     else if (range.from < range.to) visit<D, true>(t, q, k, v, scale, k0, range);
@@ -181,6 +183,13 @@ __global__ void __launch_bounds__(kMmaThreads, 2) attend(AttentionSizes s, Forwa
 
 }  // namespace
 
+void need_mma(const ops::Attention& op, WorkspaceNeed& n) {
+  const AttentionSizes s(op.in);
+  if (op.in.q.dtype == Dtype::BF16 && fits_mma(s.dim))
+    with_head_dim(s.dim,
+                  [&](auto d) { need_order(n, JobList(s, true, ForwardTiles<d>::kRows).count); });
+}
+
 bool attend_by_mma(const ops::Attention& op, Stream stream) {
   const AttentionSizes s(op.in);
   if (!fits_mma(s.dim)) return false;
@@ -189,12 +198,13 @@ bool attend_by_mma(const ops::Attention& op, Stream stream) {
   const ForwardArgs args{rows_of<const bfloat16>(op.in.q), rows_of<const bfloat16>(op.in.k),
                          rows_of<const bfloat16>(op.in.v), ptr<const int32_t>(op.in.docs),
                          rows_of<bfloat16>(op.o),          ptr<float>(op.lse)};
-  const auto jobs =
-      narrow<int>(s.heads * static_cast<int64_t>(s.B) * blocks_of(s.queries, kQueries));
   with_head_dim(s.dim, [&](auto d) {
     constexpr int D = d;
-    allow_shared(attend<D>, sizeof(ForwardMemory<D>));
-    attend<D><<<jobs, kMmaThreads, sizeof(ForwardMemory<D>), stream_of(stream)>>>(s, args);
+    JobList list(s, true, ForwardTiles<D>::kRows), *lists[] = {&list};
+    order_jobs(s, args.docs, lists, 1, s.heads, stream);
+    const auto jobs = narrow<int>(static_cast<int64_t>(list.count) * s.heads);
+    allow_shared(attend<D>, sizeof(ForwardTiles<D>));
+    attend<D><<<jobs, kMmaThreads, sizeof(ForwardTiles<D>), stream_of(stream)>>>(s, list, args);
     launched("attention");
   });
   return true;

@@ -29,6 +29,7 @@ void with_head_dim(int dim, F&& f) {
 // True where they did the work.
 bool attend_by_mma(const ops::Attention& op, Stream stream);
 bool slopes_by_mma(const ops::AttentionGrad& op, Stream stream);
+void need_mma(const ops::Attention& op, WorkspaceNeed& n);
 void need_mma(const ops::AttentionGrad& op, WorkspaceNeed& n);
 
 // ---- tiles in shared memory ---------------------------------------------------------------------
@@ -70,24 +71,31 @@ using Fragment = uint32_t[4];  // 16x16 of A, or two of B side by side: (x[0], x
 __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / kWarp; }
 
-// A: rows [row, row + 16), channels [16 step, 16 step + 16).
+// Chunk 2 step + lane_chunk of row lane_row, `rows` (a multiple of 8) further down. Tiles lie at
+// multiples of their rows' bytes, so an address's lower bits are the chunk's.
 template <int D>
-__device__ void load_a(Fragment& x, bfloat16* tile, int row, int step) {
+__device__ Shared lane_at(Shared tile, int lane_row, int lane_chunk, int rows, int step) {
+  const int at = lane_row * D * 2 + (lane_chunk ^ (lane_row & 7)) * 16;
+  return ((tile + at) ^ (32 * step)) + rows * D * 2;
+}
+// A: rows [row, row + 16), channels [16 step, 16 step + 16). `row` is a multiple of 16 here and below.
+template <int D>
+__device__ void load_a(Fragment& x, Shared tile, int row, int step) {
   const int lane = lane_id();
-  load_matrices(x, chunk_at<D>(tile, row + lane % 16, 2 * step + lane / 16));
+  load_matrices(x, lane_at<D>(tile, lane % 16, lane / 16, row, step));
 }
 // B of a product with the tile's transpose: its rows [row, row + 16) are columns, its channels the
 // depth.
 template <int D>
-__device__ void load_b_transposed(Fragment& x, bfloat16* tile, int row, int step) {
+__device__ void load_b_transposed(Fragment& x, Shared tile, int row, int step) {
   const int lane = lane_id();
-  load_matrices(x, chunk_at<D>(tile, row + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
+  load_matrices(x, lane_at<D>(tile, lane % 8 + lane / 16 * 8, lane / 8 % 2, row, step));
 }
 // B: its rows [row, row + 16) are the depth, its channels [16 block, 16 block + 16) columns.
 template <int D>
-__device__ void load_b(Fragment& x, bfloat16* tile, int row, int block) {
+__device__ void load_b(Fragment& x, Shared tile, int row, int block) {
   const int lane = lane_id();
-  load_transposed_matrices(x, chunk_at<D>(tile, row + lane % 16, 2 * block + lane / 16));
+  load_transposed_matrices(x, lane_at<D>(tile, lane % 16, lane / 16, row, block));
 }
 
 // Sums of 16 rows: n-th of 8 columns each. A lane has rows lane / 4 and lane / 4 + 8 (registers 0, 1
@@ -126,7 +134,7 @@ struct Range {
 // `range` only, others being 0.
 template <int D, bool kSome, int kBands, int kDepth>
 __device__ void add_weighted(Band<D / 8> (&sums)[kBands], const Band<2 * kDepth> (&weights)[kBands],
-                             bfloat16* x, int row, Range range) {
+                             Shared x, int row, Range range) {
 #pragma unroll
   for (int block = 0; block < kDepth; ++block) {
     if (kSome && !range.has(block)) continue;
@@ -149,7 +157,7 @@ __device__ void add_weighted(Band<D / 8> (&sums)[kBands], const Band<2 * kDepth>
 // A's fragments of a warp's rows: held in registers, or read from the tile whenever they are used.
 template <int D, int kBands, bool kHeld>
 struct Own {
-  bfloat16* tile;
+  Shared tile;
   int row;
   Fragment held[kHeld ? D / 16 : 1][kBands];
   __device__ void load() {
@@ -163,7 +171,7 @@ struct Own {
 
 // scores = own x^T for rows [row, row + 16 kDepth) of tile x. kSome: blocks in `range` only.
 template <bool kSome, int kDepth, int D, int kBands, bool kHeld>
-__device__ void score(Band<2 * kDepth> (&scores)[kBands], Own<D, kBands, kHeld>& own, bfloat16* x,
+__device__ void score(Band<2 * kDepth> (&scores)[kBands], Own<D, kBands, kHeld>& own, Shared x,
                       int row, Range range) {
 #pragma unroll
   for (int m = 0; m < kBands; ++m) set_zero<2 * kDepth>(scores[m]);
@@ -195,15 +203,40 @@ __device__ void score(Band<2 * kDepth> (&scores)[kBands], Own<D, kBands, kHeld>&
 
 // ---- work ---------------------------------------------------------------------------------------
 
-struct MmaJob {
-  int tile, b, head;
+// Tiles of `rows` queries or keys of all sequences, numbered so that those that tend to see most
+// come first: late queries, early keys.
+struct JobList {
+  bool of_queries;
+  int rows, count;
+  const int* order = nullptr;  // their numbers, most work first; null: as they are numbered
+  JobList(const AttentionSizes& s, bool queries, int tile_rows)
+      : of_queries(queries),
+        rows(tile_rows),
+        count(narrow<int>(static_cast<int64_t>(s.B) *
+                          blocks_of(queries ? s.queries : s.keys, tile_rows))) {}
 };
-__device__ inline MmaJob mma_job(const AttentionSizes& s, int heads) {
-  int at = static_cast<int>(blockIdx.x);
-  MmaJob job;
-  job.head = at % heads, at /= heads;
-  job.b = at % s.B, job.tile = at / s.B;
+struct MmaJob {
+  int first, b, head;  // first: row of the tile
+};
+__device__ inline MmaJob job_of(const AttentionSizes& s, const JobList& list, int at) {
+  const int tile = at / s.B;
+  return {(list.of_queries ? list.count / s.B - 1 - tile : tile) * list.rows, at % s.B, 0};
+}
+// That of the block-th block, where each tile has `heads` jobs.
+__device__ inline MmaJob mma_job(const AttentionSizes& s, const JobList& list, int heads,
+                                 int block) {
+  const int at = block / heads;
+  MmaJob job = job_of(s, list, list.order ? list.order[at] : at);
+  job.head = block % heads;
   return job;
+}
+// Puts up to two lists in order of their work, where it is not done at once anyway. The numbers go
+// to a workspace that need_order counts.
+constexpr int kOrderSlot = 2;
+void order_jobs(const AttentionSizes& s, const int32_t* docs, JobList** lists, int count, int heads,
+                Stream stream);
+inline void need_order(WorkspaceNeed& n, int64_t jobs) {
+  need_workspace(n, kOrderSlot, jobs * static_cast<int64_t>(sizeof(int)));
 }
 
 // The queries [row, row + kRows) of a warp: keys that some of them see, and that all of them do.

@@ -9,16 +9,20 @@
 
 namespace ft::cuda {
 
+// Where something lies in shared memory.
+using Shared = uint32_t;
+__device__ inline Shared shared(const void* x) {
+  return static_cast<Shared>(__cvta_generic_to_shared(x));
+}
+
 // 16 or 4 bytes to shared memory, zeros unless `there`; `from` must be readable memory either way.
 __device__ inline void copy_16(void* to, const void* from, bool there) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(at), "l"(from),
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared(to)), "l"(from),
                "r"(there ? 16 : 0)
                : "memory");
 }
 __device__ inline void copy_4(void* to, const void* from, bool there) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(at), "l"(from),
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared(to)), "l"(from),
                "r"(there ? 4 : 0)
                : "memory");
 }
@@ -30,17 +34,15 @@ __device__ void await_copies() {
 }
 
 // Four 8x8 matrices; lane 8 m + r names row r of matrix m.
-__device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+__device__ inline void load_matrices(uint32_t (&x)[4], Shared row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(at));
+               : "r"(row));
 }
-__device__ inline void load_transposed_matrices(uint32_t (&x)[4], const void* row) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+__device__ inline void load_transposed_matrices(uint32_t (&x)[4], Shared row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(at));
+               : "r"(row));
 }
 
 // sum [16, 8] += a [16, 16] b [16, 8]
