@@ -1,10 +1,10 @@
-// The SSD's backward by tensor cores; names follow cuda/ssd_grad.cu. K is kept in bf16, as an operand
-// is anyway. carry <K, S>, which flows over all of a chunk's decays, is added to the o of its last
+// The SSD's backward by tensor cores; names follow cuda/ssd_grad.cu. K is kept in bf16, as operands
+// are anyway. carry <K, S>, which flows over all of a chunk's decays, is added to the o of its last
 // token; of du.x only out_j K B_j.x_j is added up here, since the rest is k_j / dt_j, and in fp32.
 #pragma once
 
 #include "cuda/ssd/backward.h"
-#include "cuda/ssd/chunk_mma.h"
+#include "cuda/ssd/states_mma.h"
 
 namespace ft::cuda {
 
@@ -248,7 +248,7 @@ __device__ void mma_group_tile(const MmaGradArgs& k, MmaShared<kRows, kStateColu
 }
 
 template <int kRows>
-__global__ void __launch_bounds__(2 * kRows, 1)
+__global__ void __launch_bounds__(2 * kRows, 2)
     mma_group_inputs(MmaGradArgs k, Rows<bfloat16> dc, Rows<bfloat16> db, int64_t i_tiles,
                      int64_t n_tiles) {
   __shared__ MmaShared<kRows, kStateColumns> shared;
@@ -294,8 +294,7 @@ inline void mma_backward(const ops::SsdGrad& op, MmaGradArgs k, cudaStream_t on)
   const float* dfinal = op.dfinal_state ? ptr<const float>(*op.dfinal_state) : nullptr;
   k.parts.by_k = true;
   mma_prepare(k, on);
-  mma_start_additions<true>(k, k.dy, k.c, k.decays.in, k.leaving, dinitial, on);
-  ssd_start_pass<4, true>(s, k.decays, k.leaving, dfinal, dinitial, on);
+  mma_start_states<true, bfloat16>(k, {k.dy, k.c, k.decays.in, k.leaving, dfinal, dinitial}, on);
   mma_inside<kSsdTile>
       <<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), 2 * kSsdTile, 0, on>>>(k, tiles);
   launched("ssd mma_inside");
