@@ -42,18 +42,39 @@ struct MmaTileSums {
   }
 };
 
-// Decays of the tokens of a tile's rows and columns.
+// Decays of the tokens of a tile's rows and columns. A thread reads those of one token, a head ahead.
 struct MmaInsideVectors {
   float2 rows[kSsdTile], columns[kSsdTile];
   float dt[kSsdTile];
 
-  __device__ void load_from(const SsdDecays& from, int I, int J, int q) {
-    const int own = static_cast<int>(threadIdx.x) % kSsdTile;
-    const bool of_rows = threadIdx.x < kSsdTile;
-    const int at = (of_rows ? I : J) + own;
-    (of_rows ? rows : columns)[own] = at < q ? from.cs[at] : float2{};
-    if (!of_rows) dt[own] = at < q ? from.dt[at] : 0.0f;
+  struct One {
+    float2 cs;
+    float dt;
+  };
+  __device__ static One read(const SsdDecays& from, int I, int J, int q) {
+    const int own = static_cast<int>(threadIdx.x);
+    const int at = own < kSsdTile ? I + own : J + own - kSsdTile;
+    return at < q ? One{from.cs[at], from.dt[at]} : One{};
   }
+  __device__ void store(const One& one) {
+    const int own = static_cast<int>(threadIdx.x);
+    if (own < kSsdTile) rows[own] = one.cs;
+    else columns[own - kSsdTile] = one.cs, dt[own - kSsdTile] = one.dt;
+  }
+};
+
+// Tokens of several heads, each head's columns padded to whole steps.
+struct MmaHeads {
+  const bfloat16* data;
+  int64_t stride;
+  int rows, per_head, padded;
+  using Raw = uint4;
+  __device__ Raw load(int row, int column) const {
+    const int head = column / padded, p = column - head * padded;
+    if (row >= rows || p >= per_head) return {};
+    return *reinterpret_cast<const uint4*>(data + row * stride + head * per_head + p);
+  }
+  __device__ uint4 pack(const Raw& raw, int, int) const { return raw; }
 };
 
 // R += M dS;  T = M dS (C B^T), in place of dy.x. Of M's elements those count whose bit is set.
@@ -77,23 +98,13 @@ __device__ inline void mma_decay_tile(const MmaInsideVectors& v, uint32_t allowe
       }
 }
 
-// A tile of R, head by head, and the sums of T.
-template <int kTile>
-__global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_t tiles) {
-  static_assert(kTile == kSsdTile);
-  __shared__ MmaShared<kTile, kTile> shared;
-  __shared__ MmaInsideVectors vectors[2];
-  __shared__ MmaTileSums sums;
-  const int J = static_cast<int>(blockIdx.x % tiles) * kTile;
-  const int I = static_cast<int>(blockIdx.x / tiles % tiles) * kTile;
-  const int64_t index = blockIdx.x / (tiles * tiles);  // of chunk and group
-  const int64_t chunk = index / k.s.G, group = index % k.s.G, begin = k.s.begin(chunk);
-  const int q = k.s.tokens(chunk), P = static_cast<int>(k.s.P), own = static_cast<int>(threadIdx.x);
-  if (J > I || I >= q) return;
-  const int64_t at = (index * k.s.q + I) * k.s.q + J;
-  MmaSum<kTile> mixed = {}, scores = {};
+// The scores of a tile, and a bit for each of this thread's that M lets through.
+__device__ inline uint32_t mma_read_scores(const MmaGradArgs& k, int64_t chunk, int64_t at, int I,
+                                           int J, MmaSum<kSsdTile>& scores) {
+  const int64_t begin = k.s.begin(chunk);
+  const int q = k.s.tokens(chunk);
   uint32_t allowed = 0, bit = 1;
-  mma_each<kTile>(scores, [&](int i, int j, float& first, float& second) {
+  mma_each<kSsdTile>(scores, [&](int i, int j, float& first, float& second) {
     if (I + i < q && J + j <= I + i) {
       const int64_t start = k.docs[begin + I + i] - begin;
       const float2 pair = *reinterpret_cast<const float2*>(k.scores + at + i * k.s.q + j);
@@ -103,22 +114,51 @@ __global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_
     }
     bit <<= 2;
   });
-  for (int64_t head = group * k.s.per_group; head < (group + 1) * k.s.per_group; ++head) {
-    const int64_t vector = (chunk * k.s.H + head) * k.s.q;
-    MmaInsideVectors& v = vectors[head % 2];
-    v.load_from(k.decays.at(vector), I, J, q);
-    MmaPlain dy{k.dy[begin + I] + head * P, k.dy.stride, q - I, P};
-    MmaPlain x{k.x[begin + J] + head * P, k.x.stride, q - J, P};
-    MmaSum<kTile> t = {};
-    mma_multiply<kTile, kTile, MmaRows::Tile, MmaRows::Tile>(shared, 0, P, dy, x, t);
-    mma_decay_tile(v, allowed, scores, t, mixed);
+  return allowed;
+}
+
+// A tile of R and the sums of T. The group's heads follow each other in one contraction, so that
+// operands are read ahead over their borders; at a border the head before is finished.
+template <int kTile>
+__global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_t tiles) {
+  static_assert(kTile == kSsdTile);
+  __shared__ MmaShared<kTile, kTile> shared;
+  __shared__ MmaInsideVectors vectors[2];
+  __shared__ MmaTileSums sums;
+  const int J = static_cast<int>(blockIdx.x % tiles) * kTile;
+  const int I = static_cast<int>(blockIdx.x / tiles % tiles) * kTile;
+  const int64_t index = blockIdx.x / (tiles * tiles);  // of chunk and group
+  const int64_t chunk = index / k.s.G, head = index % k.s.G * k.s.per_group;
+  const int64_t begin = k.s.begin(chunk), first = (chunk * k.s.H + head) * k.s.q;
+  const int q = k.s.tokens(chunk), P = static_cast<int>(k.s.P), own = static_cast<int>(threadIdx.x);
+  const int heads = static_cast<int>(k.s.per_group), padded = blocks_of(P, kMmaStep) * kMmaStep;
+  if (J > I || I >= q) return;
+  const int64_t at = (index * k.s.q + I) * k.s.q + J;
+  MmaSum<kTile> mixed = {}, scores = {}, t = {};
+  const uint32_t allowed = mma_read_scores(k, chunk, at, I, J, scores);
+  MmaInsideVectors::One next = MmaInsideVectors::read(k.decays.at(first), I, J, q);
+  const auto finish = [&](int h) {
+    mma_decay_tile(vectors[h % 2], allowed, scores, t, mixed);
     const float2 sum = sums.of(t);
-    if (own >= kTile) continue;
-    if (I + own < q) k.parts.r[J / kTile * k.parts.pitch + vector + I + own] = sum.x;
-    if (J + own < q) k.parts.k[I / kTile * k.parts.pitch + vector + J + own] = sum.y;
-  }
-  mma_each<kTile>(mixed, [&](int i, int j, float first, float second) {
-    if (I + i < q && J + j < k.s.q) mma_store(k.mixed + at + i * k.s.q + j, first, second);
+    const int64_t vector = first + h * k.s.q;
+    if (own < kTile && I + own < q) k.parts.r[J / kTile * k.parts.pitch + vector + I + own] = sum.x;
+    if (own < kTile && J + own < q) k.parts.k[I / kTile * k.parts.pitch + vector + J + own] = sum.y;
+    mma_each<kTile>(t, [](int, int, float& a, float& b) { a = b = 0; });
+  };
+  const auto enter = [&](int step) {
+    if (step % padded != 0) return;
+    const int h = step / padded;
+    if (h > 0) finish(h - 1);
+    vectors[h % 2].store(next);
+    if (h + 1 < heads) next = MmaInsideVectors::read(k.decays.at(first + (h + 1) * k.s.q), I, J, q);
+  };
+  MmaHeads dy{k.dy[begin + I] + head * P, k.dy.stride, q - I, P, padded};
+  MmaHeads x{k.x[begin + J] + head * P, k.x.stride, q - J, P, padded};
+  mma_multiply<kTile, kTile, MmaRows::Tile, MmaRows::Tile>(shared, 0, heads * padded, dy, x, t,
+                                                           enter);
+  finish(heads - 1);
+  mma_each<kTile>(mixed, [&](int i, int j, float a, float b) {
+    if (I + i < q && J + j < k.s.q) mma_store(k.mixed + at + i * k.s.q + j, a, b);
   });
 }
 
