@@ -1,6 +1,7 @@
 // SSD backward, all chunks at once, with K the gradient of the state that leaves a chunk:
 //   K of the previous chunk = carry K + sum_i in_i dy_i C_i^T
-//   dS_ij = dy_i.u_j (u = dt x);  T_ij = M_ij (C_i.B_j) dS_ij;  R = sum over a group's heads of M dS
+//   dS_ij = dy_i.u_j (u = dt x);  T_ij = M_ij (C_i.B_j) dS_ij
+//   R_ij = sum over the group's heads of M_ij dS_ij
 //   du_j = out_j K B_j + sum_i M_ij (C_i.B_j) dy_i;   dx_j = dt_j du_j + D dy_j
 //   dC_i = sum over heads of in_i S^T dy_i + sum_j R_ij B_j
 //   dB_j = sum over heads of out_j K^T u_j + sum_i R_ij C_i

@@ -1,5 +1,5 @@
-// What a chunk's tokens and heads add up to in the SSD's backward: d dt, and the gradients of A_log,
-// dt_bias and D. Names follow cuda/ssd_grad.cu.
+// What tokens and heads add up to in the SSD's backward: d dt, and the gradients of A_log, dt_bias
+// and D. Names follow cuda/ssd_grad.cu.
 #pragma once
 
 #include "cuda/ssd_common.h"

@@ -1,10 +1,10 @@
-// The SSD's backward by tensor cores; names follow cuda/ssd_grad.cu. K is kept in bf16, as an operand
-// is anyway. carry <K, S>, which flows over all of a chunk's decays, is added to the o of its last
+// The SSD's backward by tensor cores; names follow cuda/ssd_grad.cu. K is kept in bf16, as operands
+// are anyway. carry <K, S>, which flows over all of a chunk's decays, is added to the o of its last
 // token; of du.x only out_j K B_j.x_j is added up here, since the rest is k_j / dt_j, and in fp32.
 #pragma once
 
 #include "cuda/ssd/backward.h"
-#include "cuda/ssd/chunk_mma.h"
+#include "cuda/ssd/states_mma.h"
 
 namespace ft::cuda {
 
@@ -42,18 +42,39 @@ struct MmaTileSums {
   }
 };
 
-// Decays of the tokens of a tile's rows and columns.
+// Decays of the tokens of a tile's rows and columns. A thread reads those of one, a head ahead.
 struct MmaInsideVectors {
   float2 rows[kSsdTile], columns[kSsdTile];
   float dt[kSsdTile];
 
-  __device__ void load_from(const SsdDecays& from, int I, int J, int q) {
-    const int own = static_cast<int>(threadIdx.x) % kSsdTile;
-    const bool of_rows = threadIdx.x < kSsdTile;
-    const int at = (of_rows ? I : J) + own;
-    (of_rows ? rows : columns)[own] = at < q ? from.cs[at] : float2{};
-    if (!of_rows) dt[own] = at < q ? from.dt[at] : 0.0f;
+  struct One {
+    float2 cs;
+    float dt;
+  };
+  __device__ static One read(const SsdDecays& from, int I, int J, int q) {
+    const int own = static_cast<int>(threadIdx.x);
+    const int at = own < kSsdTile ? I + own : J + own - kSsdTile;
+    return at < q ? One{from.cs[at], from.dt[at]} : One{};
   }
+  __device__ void store(const One& one) {
+    const int own = static_cast<int>(threadIdx.x);
+    if (own < kSsdTile) rows[own] = one.cs;
+    else columns[own - kSsdTile] = one.cs, dt[own - kSsdTile] = one.dt;
+  }
+};
+
+// Tokens of several heads, each head's columns padded to whole steps.
+struct MmaHeads {
+  const bfloat16* data;
+  int64_t stride;
+  int rows, per_head, padded;
+  using Raw = uint4;
+  __device__ Raw load(int row, int column) const {
+    const int head = column / padded, p = column - head * padded;
+    if (row >= rows || p >= per_head) return {};
+    return *reinterpret_cast<const uint4*>(data + row * stride + head * per_head + p);
+  }
+  __device__ uint4 pack(const Raw& raw, int, int) const { return raw; }
 };
 
 // R += M dS;  T = M dS (C B^T), in place of dy.x. Of M's elements those count whose bit is set.
@@ -77,23 +98,13 @@ __device__ inline void mma_decay_tile(const MmaInsideVectors& v, uint32_t allowe
       }
 }
 
-// A tile of R, head by head, and the sums of T.
-template <int kTile>
-__global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_t tiles) {
-  static_assert(kTile == kSsdTile);
-  __shared__ MmaShared<kTile, kTile> shared;
-  __shared__ MmaInsideVectors vectors[2];
-  __shared__ MmaTileSums sums;
-  const int J = static_cast<int>(blockIdx.x % tiles) * kTile;
-  const int I = static_cast<int>(blockIdx.x / tiles % tiles) * kTile;
-  const int64_t index = blockIdx.x / (tiles * tiles);  // of chunk and group
-  const int64_t chunk = index / k.s.G, group = index % k.s.G, begin = k.s.begin(chunk);
-  const int q = k.s.tokens(chunk), P = static_cast<int>(k.s.P), own = static_cast<int>(threadIdx.x);
-  if (J > I || I >= q) return;
-  const int64_t at = (index * k.s.q + I) * k.s.q + J;
-  MmaSum<kTile> mixed = {}, scores = {};
+// The scores of a tile, and a bit for each of this thread's that M lets through.
+__device__ inline uint32_t mma_read_scores(const MmaGradArgs& k, int64_t chunk, int64_t at, int I,
+                                           int J, MmaSum<kSsdTile>& scores) {
+  const int64_t begin = k.s.begin(chunk);
+  const int q = k.s.tokens(chunk);
   uint32_t allowed = 0, bit = 1;
-  mma_each<kTile>(scores, [&](int i, int j, float& first, float& second) {
+  mma_each<kSsdTile>(scores, [&](int i, int j, float& first, float& second) {
     if (I + i < q && J + j <= I + i) {
       const int64_t start = k.docs[begin + I + i] - begin;
       const float2 pair = *reinterpret_cast<const float2*>(k.scores + at + i * k.s.q + j);
@@ -103,22 +114,51 @@ __global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_
     }
     bit <<= 2;
   });
-  for (int64_t head = group * k.s.per_group; head < (group + 1) * k.s.per_group; ++head) {
-    const int64_t vector = (chunk * k.s.H + head) * k.s.q;
-    MmaInsideVectors& v = vectors[head % 2];
-    v.load_from(k.decays.at(vector), I, J, q);
-    MmaPlain dy{k.dy[begin + I] + head * P, k.dy.stride, q - I, P};
-    MmaPlain x{k.x[begin + J] + head * P, k.x.stride, q - J, P};
-    MmaSum<kTile> t = {};
-    mma_multiply<kTile, kTile, MmaRows::Tile, MmaRows::Tile>(shared, 0, P, dy, x, t);
-    mma_decay_tile(v, allowed, scores, t, mixed);
+  return allowed;
+}
+
+// A tile of R and the sums of T. The group's heads follow each other in one contraction, so that
+// operands are read ahead over their borders; at a border the head before is finished.
+template <int kTile>
+__global__ void __launch_bounds__(2 * kTile, 3) mma_inside(MmaGradArgs k, int64_t tiles) {
+  static_assert(kTile == kSsdTile);
+  __shared__ MmaShared<kTile, kTile> shared;
+  __shared__ MmaInsideVectors vectors[2];
+  __shared__ MmaTileSums sums;
+  const int J = static_cast<int>(blockIdx.x % tiles) * kTile;
+  const int I = static_cast<int>(blockIdx.x / tiles % tiles) * kTile;
+  const int64_t index = blockIdx.x / (tiles * tiles);  // of chunk and group
+  const int64_t chunk = index / k.s.G, head = index % k.s.G * k.s.per_group;
+  const int64_t begin = k.s.begin(chunk), first = (chunk * k.s.H + head) * k.s.q;
+  const int q = k.s.tokens(chunk), P = static_cast<int>(k.s.P), own = static_cast<int>(threadIdx.x);
+  const int heads = static_cast<int>(k.s.per_group), padded = blocks_of(P, kMmaStep) * kMmaStep;
+  if (J > I || I >= q) return;
+  const int64_t at = (index * k.s.q + I) * k.s.q + J;
+  MmaSum<kTile> mixed = {}, scores = {}, t = {};
+  const uint32_t allowed = mma_read_scores(k, chunk, at, I, J, scores);
+  MmaInsideVectors::One next = MmaInsideVectors::read(k.decays.at(first), I, J, q);
+  const auto finish = [&](int h) {
+    mma_decay_tile(vectors[h % 2], allowed, scores, t, mixed);
     const float2 sum = sums.of(t);
-    if (own >= kTile) continue;
-    if (I + own < q) k.parts.r[J / kTile * k.parts.pitch + vector + I + own] = sum.x;
-    if (J + own < q) k.parts.k[I / kTile * k.parts.pitch + vector + J + own] = sum.y;
-  }
-  mma_each<kTile>(mixed, [&](int i, int j, float first, float second) {
-    if (I + i < q && J + j < k.s.q) mma_store(k.mixed + at + i * k.s.q + j, first, second);
+    const int64_t vector = first + h * k.s.q;
+    if (own < kTile && I + own < q) k.parts.r[J / kTile * k.parts.pitch + vector + I + own] = sum.x;
+    if (own < kTile && J + own < q) k.parts.k[I / kTile * k.parts.pitch + vector + J + own] = sum.y;
+    mma_each<kTile>(t, [](int, int, float& a, float& b) { a = b = 0; });
+  };
+  const auto enter = [&](int step) {
+    if (step % padded != 0) return;
+    const int h = step / padded;
+    if (h > 0) finish(h - 1);
+    vectors[h % 2].store(next);
+    if (h + 1 < heads) next = MmaInsideVectors::read(k.decays.at(first + (h + 1) * k.s.q), I, J, q);
+  };
+  MmaHeads dy{k.dy[begin + I] + head * P, k.dy.stride, q - I, P, padded};
+  MmaHeads x{k.x[begin + J] + head * P, k.x.stride, q - J, P, padded};
+  mma_multiply<kTile, kTile, MmaRows::Tile, MmaRows::Tile>(shared, 0, heads * padded, dy, x, t,
+                                                           enter);
+  finish(heads - 1);
+  mma_each<kTile>(mixed, [&](int i, int j, float a, float b) {
+    if (I + i < q && J + j < k.s.q) mma_store(k.mixed + at + i * k.s.q + j, a, b);
   });
 }
 
@@ -139,78 +179,112 @@ struct MmaLeaving : MmaPlain {
   }
 };
 
-// dx of a tile of tokens, and what its tokens add to the sums.
+// A tile of tokens and of P, of one head.
+struct MmaInputsTile {
+  int64_t chunk, head, group, begin, column, state;  // first column of x, first number of the state
+  int J, q, rows, columns;
+  const bfloat16 *x, *dy;
+
+  __device__ MmaInputsTile(const MmaGradArgs& k, int64_t index, int first, int tile)
+      : chunk(index / k.s.H),
+        head(index % k.s.H),
+        group(head / k.s.per_group),
+        begin(k.s.begin(chunk)),
+        column(head * k.s.P + tile * kSsdTile),
+        state(chunk * k.s.state() + column * k.s.N),
+        J(first),
+        q(k.s.tokens(chunk)),
+        rows(q - J),
+        columns(static_cast<int>(k.s.P) - tile * kSsdTile),
+        x(k.x[begin + J] + column),
+        dy(k.dy[begin + J] + column) {}
+  __device__ bool inside(int j, int p) const { return j < rows && p < columns; }
+};
+template <int kRows>
+struct MmaInputsShared {
+  MmaShared<kRows, kSsdTile> tiles;
+  MmaVectors v;
+  float sums[2][kRows];
+};
+
+// o of this thread's token, from S C.
+template <int kRows>
+__device__ float mma_entering(const MmaGradArgs& k, const MmaInputsTile& t,
+                              MmaInputsShared<kRows>& shared) {
+  const int N = static_cast<int>(k.s.N);
+  MmaSum<kSsdTile> sum = {};
+  MmaPlain c{k.c[t.begin + t.J] + t.group * N, k.c.stride, t.rows, N};
+  MmaFloats entering{k.states + t.state, N, t.columns, N};
+  mma_multiply<kRows, kSsdTile, MmaRows::Tile, MmaRows::Tile>(shared.tiles, 0, N, c, entering, sum);
+  return mma_row_sums<kRows, kSsdTile>(
+      sum, shared.sums, [&](int i, int p, float first, float second) {
+        if (!t.inside(i, p)) return 0.0f;
+        const float2 g = mma_load(t.dy + i * k.dy.stride + p);
+        return ssd_masked(shared.v.in[t.J + i], first * g.x + second * g.y);
+      });
+}
+
+// sum = out_j K B_j. Returns out_j x_j.(K B_j) of this thread's token; the o of the chunk's last one
+// grows by carry <K, S>.
+template <int kRows>
+__device__ float mma_leaving(const MmaGradArgs& k, const MmaInputsTile& t,
+                             MmaInputsShared<kRows>& shared, MmaSum<kSsdTile>& sum, float& o) {
+  const int N = static_cast<int>(k.s.N);
+  const float carry = shared.v.in[t.q - 1];
+  const bool whole = t.J + kRows >= t.q && carry != 0;
+  MmaPlain b{k.b[t.begin + t.J] + t.group * N, k.b.stride, t.rows, N};
+  MmaLeaving leaving{
+      {k.leaving + t.state, N, t.columns, N}, whole ? k.states + t.state : nullptr, 0};
+  mma_multiply<kRows, kSsdTile, MmaRows::Tile, MmaRows::Tile>(shared.tiles, 0, N, b, leaving, sum);
+  const float through = carry * static_cast<float>(block_sum<2 * kRows>(leaving.sum));
+  if (whole && static_cast<int>(threadIdx.x) == t.rows - 1) o += through;
+  mma_each<kSsdTile>(sum, [&](int j, int, float& first, float& second) {
+    const float out = j < t.rows ? shared.v.out[t.J + j] : 0.0f;
+    first = ssd_masked(out, first), second = ssd_masked(out, second);
+  });
+  return mma_row_sums<kRows, kSsdTile>(sum, shared.sums,
+                                       [&](int j, int p, float first, float second) {
+                                         if (!t.inside(j, p)) return 0.0f;
+                                         const float2 u = mma_load(t.x + j * k.x.stride + p);
+                                         return first * u.x + second * u.y;
+                                       });
+}
+
+// dx of a tile of tokens, and what its tokens add to the sums; dx is stored as y.x is added up.
 template <int kRows>
 __global__ void __launch_bounds__(2 * kRows, 2)
     mma_inputs(MmaGradArgs k, Rows<bfloat16> dx, int64_t j_tiles, int64_t p_tiles) {
-  constexpr int kColumns = kSsdTile;
-  __shared__ MmaShared<kRows, kColumns> shared;
-  __shared__ MmaVectors v;
-  __shared__ float row_sums[2][kRows];
-  const int J = static_cast<int>(blockIdx.x % j_tiles) * kRows;
-  const int64_t tile = blockIdx.x / j_tiles % p_tiles, index = blockIdx.x / (j_tiles * p_tiles);
-  const int64_t chunk = index / k.s.H, head = index % k.s.H, begin = k.s.begin(chunk);
-  const int64_t group = head / k.s.per_group, column = head * k.s.P + tile * kColumns;
-  const int q = k.s.tokens(chunk), N = static_cast<int>(k.s.N), rows = q - J;
-  const int columns = static_cast<int>(k.s.P - tile * kColumns),
-            own = static_cast<int>(threadIdx.x);
-  if (J >= q) return;
-  v.load_from<2 * kRows>(k.decays.at(index * k.s.q), k.docs + begin, begin, q);
-  const int64_t state = chunk * k.s.state() + column * N;
-  const bfloat16 *x = k.x[begin + J] + column, *dy = k.dy[begin + J] + column;
-  const auto inside = [&](int j, int p) { return j < rows && p < columns; };
-  MmaSum<kColumns> sum = {};
-
-  MmaPlain c{k.c[begin + J] + group * N, k.c.stride, rows, N};
-  MmaFloats entering{k.states + state, N, columns, N};
-  mma_multiply<kRows, kColumns, MmaRows::Tile, MmaRows::Tile>(shared, 0, N, c, entering, sum);
-  float o =
-      mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int i, int p, float first, float second) {
-        if (!inside(i, p)) return 0.0f;
-        const float2 g = mma_load(dy + i * k.dy.stride + p);
-        return ssd_masked(v.in[J + i], first * g.x + second * g.y);
+  __shared__ MmaInputsShared<kRows> shared;
+  const int64_t index = blockIdx.x / (j_tiles * p_tiles);  // of chunk and head
+  const int tile = static_cast<int>(blockIdx.x / j_tiles % p_tiles);
+  const MmaInputsTile t(k, index, static_cast<int>(blockIdx.x % j_tiles) * kRows, tile);
+  const int own = static_cast<int>(threadIdx.x);
+  if (t.J >= t.q) return;
+  MmaVectors& v = shared.v;
+  v.load_from<2 * kRows>(k.decays.at(index * k.s.q), k.docs + t.begin, t.begin, t.q);
+  float o = mma_entering(k, t, shared);
+  MmaSum<kSsdTile> sum = {};
+  const float ux = mma_leaving(k, t, shared, sum, o);
+  const float* matrix = k.scores + (t.chunk * k.s.G + t.group) * k.s.q * k.s.q;
+  MmaDecayed<false> scores{matrix, k.s.q, 0, t.J, t.q, &v};
+  MmaPlain dy{k.dy[t.begin] + t.column, k.dy.stride, t.q, t.columns};
+  mma_multiply<kRows, kSsdTile, MmaRows::Steps, MmaRows::Steps>(shared.tiles, t.J, t.q, scores, dy,
+                                                                sum);
+  const float d = k.d[t.head];
+  const float yx =
+      mma_row_sums<kRows, kSsdTile>(sum, shared.sums, [&](int j, int p, float first, float second) {
+        if (!t.inside(j, p)) return 0.0f;
+        const float2 u = mma_load(t.x + j * k.x.stride + p),
+                     g = mma_load(t.dy + j * k.dy.stride + p);
+        const float dt = v.dt[t.J + j];
+        mma_store(dx[t.begin + t.J + j] + t.column + p, dt * first + d * g.x,
+                  dt * second + d * g.y);
+        return u.x * g.x + u.y * g.y;
       });
-  mma_each<kColumns>(sum, [](int, int, float& first, float& second) { first = second = 0; });
-
-  MmaPlain b{k.b[begin + J] + group * N, k.b.stride, rows, N};
-  const float carry = v.in[q - 1];
-  MmaLeaving leaving{{k.leaving + state, N, columns, N},
-                     J + kRows >= q && carry != 0 ? k.states + state : nullptr,
-                     0};
-  mma_multiply<kRows, kColumns, MmaRows::Tile, MmaRows::Tile>(shared, 0, N, b, leaving, sum);
-  const float whole = carry * static_cast<float>(block_sum<2 * kRows>(leaving.sum));
-  if (carry != 0 && own == rows - 1) o += whole;
-  const float ux =
-      mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int j, int p, float first, float second) {
-        if (!inside(j, p)) return 0.0f;
-        const float2 u = mma_load(x + j * k.x.stride + p);
-        return v.out[J + j] * (first * u.x + second * u.y);
-      });
-  mma_each<kColumns>(sum, [&](int j, int, float& first, float& second) {
-    const float out = j < rows ? v.out[J + j] : 0.0f;
-    first = ssd_masked(out, first), second = ssd_masked(out, second);
-  });
-
-  MmaDecayed<false> scores{k.scores + (chunk * k.s.G + group) * k.s.q * k.s.q, k.s.q, 0, J, q, &v};
-  MmaPlain all_dy{k.dy[begin] + column, k.dy.stride, q, columns};
-  mma_multiply<kRows, kColumns, MmaRows::Steps, MmaRows::Steps>(shared, J, q, scores, all_dy, sum);
-  const float yx = mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int j, int p, float, float) {
-    if (!inside(j, p)) return 0.0f;
-    const float2 u = mma_load(x + j * k.x.stride + p), g = mma_load(dy + j * k.dy.stride + p);
-    return u.x * g.x + u.y * g.y;
-  });
-  if (own < kRows && own < rows) {
-    const int64_t part = tile * k.parts.pitch + index * k.s.q + J + own;
-    k.parts.o[part] = o, k.parts.q[part] = v.dt[J + own] * ux;
-    k.parts.ux[part] = ux, k.parts.yx[part] = yx;
-  }
-  const float d = k.d[head];
-  mma_each<kColumns>(sum, [&](int j, int p, float first, float second) {
-    if (!inside(j, p)) return;
-    const float2 g = mma_load(dy + j * k.dy.stride + p);
-    const float dt = v.dt[J + j];
-    mma_store(dx[begin + J + j] + column + p, dt * first + d * g.x, dt * second + d * g.y);
-  });
+  if (own >= kRows || own >= t.rows) return;
+  const int64_t part = tile * k.parts.pitch + index * k.s.q + t.J + own;
+  k.parts.o[part] = o, k.parts.q[part] = v.dt[t.J + own] * ux;
+  k.parts.ux[part] = ux, k.parts.yx[part] = yx;
 }
 
 // dC where kEntering, else dB, of a tile of tokens and of N: the heads of the group one after
@@ -248,7 +322,7 @@ __device__ void mma_group_tile(const MmaGradArgs& k, MmaShared<kRows, kStateColu
 }
 
 template <int kRows>
-__global__ void __launch_bounds__(2 * kRows, 1)
+__global__ void __launch_bounds__(2 * kRows, 2)
     mma_group_inputs(MmaGradArgs k, Rows<bfloat16> dc, Rows<bfloat16> db, int64_t i_tiles,
                      int64_t n_tiles) {
   __shared__ MmaShared<kRows, kStateColumns> shared;
@@ -294,8 +368,7 @@ inline void mma_backward(const ops::SsdGrad& op, MmaGradArgs k, cudaStream_t on)
   const float* dfinal = op.dfinal_state ? ptr<const float>(*op.dfinal_state) : nullptr;
   k.parts.by_k = true;
   mma_prepare(k, on);
-  mma_start_additions<true>(k, k.dy, k.c, k.decays.in, k.leaving, dinitial, on);
-  ssd_start_pass<4, true>(s, k.decays, k.leaving, dfinal, dinitial, on);
+  mma_start_states<true, bfloat16>(k, {k.dy, k.c, k.decays.in, k.leaving, dfinal, dinitial}, on);
   mma_inside<kSsdTile>
       <<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), 2 * kSsdTile, 0, on>>>(k, tiles);
   launched("ssd mma_inside");

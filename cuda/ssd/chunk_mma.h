@@ -3,14 +3,11 @@
 #pragma once
 
 #include "cuda/ssd/mma.h"
-#include "cuda/ssd/pass.h"
 #include "cuda/ssd_common.h"
 
 namespace ft::cuda {
 
 inline constexpr int64_t kMmaChunk = 256;
-// Of a block that adds up states: rows of P, columns of N.
-inline constexpr int kStateRows = 64, kStateColumns = 128;
 
 inline bool mma_aligned(const Tensor& t) {
   return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && t.stride[0] % 8 == 0;
@@ -23,8 +20,9 @@ inline bool mma_aligned(const ops::SsdInputs& in) {
 
 // Decays of one chunk and head in shared memory.
 struct MmaVectors {
-  float2 cs[kMmaChunk];
-  float dt[kMmaChunk], in[kMmaChunk], out[kMmaChunk];
+  alignas(16) float2 cs[kMmaChunk];
+  alignas(16) float dt[kMmaChunk];
+  float in[kMmaChunk], out[kMmaChunk];
   int first[kMmaChunk];  // first token of the document, in the chunk
 
   template <int kThreads>
@@ -58,19 +56,25 @@ struct MmaDecayed {
   }
   __device__ uint4 pack(const Raw& raw, int row, int column) const {
     if (outside(row, column)) return {};
-    const int i = row0 + row, first = v->first[i];
+    const int i = row0 + row, j0 = column0 + column, first = v->first[i];
     const float2 at = v->cs[i];
-    float w[8];
+    const float4* cs = reinterpret_cast<const float4*>(v->cs + j0);
+    float w[8], dt[8];
     raw.to(w);
+    if constexpr (kDt) {
+      const float4* from = reinterpret_cast<const float4*>(v->dt + j0);
+      MmaEightFloats{from[0], from[1]}.to(dt);
+    }
+#pragma unroll
+    for (int e = 0; e < 8; e += 2) {
+      const float4 pair = cs[e / 2];
+      w[e] *= mma_exp((at.x - pair.x) + (at.y - pair.y));
+      w[e + 1] *= mma_exp((at.x - pair.z) + (at.y - pair.w));
+    }
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
-      const int j = column0 + column + e;
-      if (j > i || j < first) {
-        w[e] = 0;
-        continue;
-      }
-      w[e] *= mma_exp((at.x - v->cs[j].x) + (at.y - v->cs[j].y));
-      if constexpr (kDt) w[e] *= v->dt[j];
+      if constexpr (kDt) w[e] *= dt[e];
+      w[e] = j0 + e <= i && j0 + e >= first ? w[e] : 0.0f;
     }
     return mma_pack(w);
   }
@@ -129,36 +133,6 @@ __global__ void __launch_bounds__(2 * kTile) mma_scores(SsdArgs<bfloat16> k, int
   });
 }
 
-// What each chunk adds to a state, sum_j factor_j tokens_j others_j^T, to where the state of the
-// next chunk lies, of the one before where kReverse; at the end to `edge`, if there is one.
-template <bool kReverse, class V>
-__global__ void __launch_bounds__(2 * kStateRows)
-    mma_additions(SsdArgs<bfloat16> k, Rows<const bfloat16> tokens, Rows<const bfloat16> others,
-                  const float* factors, V* states, float* edge, int64_t n_tiles, int64_t p_tiles) {
-  __shared__ MmaShared<kStateRows, kStateColumns> shared;
-  const int n0 = static_cast<int>(blockIdx.x % n_tiles) * kStateColumns;
-  const int p0 = static_cast<int>(blockIdx.x / n_tiles % p_tiles) * kStateRows;
-  const int64_t index = blockIdx.x / (n_tiles * p_tiles);  // of chunk and head
-  const int64_t chunk = index / k.s.H, head = index % k.s.H, begin = k.s.begin(chunk);
-  const bool last = chunk % k.s.chunks == (kReverse ? 0 : k.s.chunks - 1);
-  if (last && !edge) return;
-  const int q = k.s.tokens(chunk);
-  const int P = static_cast<int>(k.s.P), N = static_cast<int>(k.s.N);
-  MmaScaled a{
-      tokens[begin] + head * P + p0, tokens.stride, q, P - p0, factors + index * k.s.q, 0, P};
-  MmaPlain b{others[begin] + head / k.s.per_group * N + n0, others.stride, q, N - n0};
-  MmaSum<kStateColumns> sum = {};
-  mma_multiply<kStateRows, kStateColumns, MmaRows::Steps, MmaRows::Steps>(shared, 0, q, a, b, sum);
-  const auto store_to = [&](auto* to) {
-    to += (head * P + p0) * N + n0;
-    mma_each<kStateColumns>(sum, [&](int p, int n, float first, float second) {
-      if (p < P - p0 && n < N - n0) mma_store(to + p * N + n, first, second);
-    });
-  };
-  if (last) store_to(edge + chunk / k.s.chunks * k.s.state());
-  else store_to(states + (chunk + (kReverse ? -1 : 1)) * k.s.state());
-}
-
 // -------------------------------------------------------------------------------------------------
 // Launchers
 // -------------------------------------------------------------------------------------------------
@@ -170,19 +144,6 @@ inline void mma_prepare(const SsdArgs<bfloat16>& k, cudaStream_t on) {
   mma_scores<kSsdTile>
       <<<ssd_grid(s.all_chunks() * s.G * tiles * tiles), 2 * kSsdTile, 0, on>>>(k, tiles);
   launched("ssd mma_scores");
-}
-
-template <bool kReverse, class V>
-void mma_start_additions(const SsdArgs<bfloat16>& k, Rows<const bfloat16> tokens,
-                         Rows<const bfloat16> others, const float* factors, V* states, float* edge,
-                         cudaStream_t on) {
-  const SsdSizes& s = k.s;
-  const int64_t n_tiles = blocks_of<int64_t>(s.N, kStateColumns);
-  const int64_t p_tiles = blocks_of<int64_t>(s.P, kStateRows);
-  mma_additions<kReverse, V>
-      <<<ssd_grid(s.all_chunks() * s.H * n_tiles * p_tiles), 2 * kStateRows, 0, on>>>(
-          k, tokens, others, factors, states, edge, n_tiles, p_tiles);
-  launched("ssd mma_additions");
 }
 
 }  // namespace ft::cuda

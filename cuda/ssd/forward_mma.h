@@ -1,7 +1,7 @@
 // The outputs of the SSD's forward by tensor cores.
 #pragma once
 
-#include "cuda/ssd/chunk_mma.h"
+#include "cuda/ssd/states_mma.h"
 
 namespace ft::cuda {
 
@@ -61,8 +61,7 @@ inline bool mma_fits(const ops::Ssd& op) {
 inline void mma_forward(const ops::Ssd& op, const SsdArgs<bfloat16>& k, float* states,
                         const float* initial, float* final, cudaStream_t on) {
   mma_prepare(k, on);
-  mma_start_additions<false>(k, k.x, k.b, k.decays.weight, states, final, on);
-  ssd_start_pass<4, false>(k.s, k.decays, states, initial, final, on);
+  mma_start_states<false, float>(k, {k.x, k.b, k.decays.weight, states, initial, final}, on);
   if (k.s.q > kSsdTile) mma_start_output<2 * kSsdTile>(k, states, rows_of<bfloat16>(op.y), on);
   else mma_start_output<kSsdTile>(k, states, rows_of<bfloat16>(op.y), on);
 }

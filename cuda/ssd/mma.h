@@ -1,6 +1,6 @@
-// Tensor-core products of bf16 tiles with fp32 sums, by mma.sync; the tiles go through shared memory,
-// two steps of 32 at a time. A block has two threads for each row of its result, a warp 32 rows and
-// half of the columns.
+// Tensor-core products of bf16 tiles with fp32 sums, by mma.sync. Tiles go through shared memory, a
+// step of 32 while the next one is read. A block has two threads for each row of its result, a warp
+// 32 rows and half of the columns.
 #pragma once
 
 #include "cuda/ssd/mma_instructions.h"
@@ -100,11 +100,14 @@ __device__ inline void mma_step(const bfloat16* a, const bfloat16* b, MmaSum<kCo
   }
 }
 
-// sum += A B over steps [begin, end). All threads call it with the same range; what operands read
-// of shared memory was written before a barrier. It ends with one.
-template <int kRows, int kColumns, MmaRows kA, MmaRows kB, class A, class B>
+struct MmaNothing {
+  __device__ void operator()(int) const {}
+};
+// sum += A B over steps [begin, end), before(step) ahead of each. All threads call it with the same
+// range; what operands read of shared memory was written before a barrier. It ends with one.
+template <int kRows, int kColumns, MmaRows kA, MmaRows kB, class A, class B, class F = MmaNothing>
 __device__ void mma_multiply(MmaShared<kRows, kColumns>& s, int begin, int end, A& a, B& b,
-                             MmaSum<kColumns>& sum) {
+                             MmaSum<kColumns>& sum, F&& before = {}) {
   if (begin >= end) return;
   MmaStepOf<kRows, kA, 2 * kRows, A> next_a;
   MmaStepOf<kColumns, kB, 2 * kRows, B> next_b;
@@ -115,6 +118,7 @@ __device__ void mma_multiply(MmaShared<kRows, kColumns>& s, int begin, int end, 
   for (int step = begin; step < end; step += kMmaStep, now ^= 1) {
     const int next = step + kMmaStep;
     if (next < end) next_a.fetch(a, next), next_b.fetch(b, next);
+    before(step);
     mma_step<kRows, kColumns, kA, kB>(s.a[now], s.b[now], sum);
     if (next < end) next_a.put(a, next, s.a[now ^ 1]), next_b.put(b, next, s.b[now ^ 1]);
     __syncthreads();
@@ -190,6 +194,13 @@ struct MmaPlain {
   __device__ uint4 pack(const Raw& raw, int, int) const { return raw; }
 };
 
+__device__ inline uint4 mma_scale(const uint4& v, float factor) {
+  const auto scaled = [&](uint32_t pair) {
+    return mma_pair(factor * mma_low(pair), factor * mma_high(pair));
+  };
+  return {scaled(v.x), scaled(v.y), scaled(v.z), scaled(v.w)};
+}
+
 // The same, rows scaled; where columns are those of several heads, each has factors of its own.
 struct MmaScaled {
   const bfloat16* data;
@@ -208,12 +219,7 @@ struct MmaScaled {
     return {*reinterpret_cast<const uint4*>(data + row * stride + column),
             factors[head * pitch + row]};
   }
-  __device__ uint4 pack(const Raw& raw, int, int) const {
-    const auto scaled = [&](uint32_t pair) {
-      return mma_pair(raw.factor * mma_low(pair), raw.factor * mma_high(pair));
-    };
-    return {scaled(raw.v.x), scaled(raw.v.y), scaled(raw.v.z), scaled(raw.v.w)};
-  }
+  __device__ uint4 pack(const Raw& raw, int, int) const { return mma_scale(raw.v, raw.factor); }
 };
 
 // A matrix of floats.

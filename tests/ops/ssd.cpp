@@ -226,6 +226,27 @@ TEST_CASE("ssd: bf16", "[ssd]") {
                  .dtype = Dtype::BF16});
 }
 
+TEST_CASE("ssd: bf16 in the shapes of tensor cores", "[ssd]") {
+  FT_ON_EACH_BACKEND;
+  // Their operands are bf16, so what is fp32 whatever the activations are has errors of bf16, too.
+  Shape groups{.B = 2, .L = 200, .H = 4, .P = 64, .N = 64, .G = 2, .chunk = 64};
+  groups.starts = {30, 64, 100, 101}, groups.carried = true;
+  const Shape wide{.L = 150, .H = 2, .P = 128, .N = 256, .chunk = 128, .carried = true};
+  const Shape narrow{.L = 300, .H = 2, .P = 32, .N = 16, .chunk = 256, .starts = {130}, .gap = 8};
+  const Shape slow{.L = 67, .H = 2, .P = 32, .N = 80, .chunk = 64, .carried = true, .bias = -4};
+  const Shape plain{
+      .L = 150, .H = 3, .P = 64, .N = 48, .chunk = 128, .starts = {149}, .states = false};
+  // So many states that a block walks along each sequence.
+  const Shape walked{
+      .L = 40, .H = 12, .P = 64, .N = 256, .chunk = 32, .starts = {20}, .carried = true};
+  for (Shape shape : {groups, wide, narrow, slow, plain, walked}) {
+    shape.dtype = Dtype::BF16;
+    Case k = case_of(shape);
+    k.want = [shape] { return Run(shape).wanted(2e-2, 8e-3, Norm::Largest); };
+    check(k);
+  }
+}
+
 TEST_CASE("ssd: the number of threads does not change a bit", "[ssd]") {
   FT_ON_EACH_BACKEND;
   check_threads(
