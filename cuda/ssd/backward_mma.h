@@ -42,7 +42,7 @@ struct MmaTileSums {
   }
 };
 
-// Decays of the tokens of a tile's rows and columns. A thread reads those of one token, a head ahead.
+// Decays of the tokens of a tile's rows and columns. A thread reads those of one, a head ahead.
 struct MmaInsideVectors {
   float2 rows[kSsdTile], columns[kSsdTile];
   float dt[kSsdTile];
@@ -179,78 +179,112 @@ struct MmaLeaving : MmaPlain {
   }
 };
 
-// dx of a tile of tokens, and what its tokens add to the sums.
+// A tile of tokens and of P, of one head.
+struct MmaInputsTile {
+  int64_t chunk, head, group, begin, column, state;  // first column of x, first number of the state
+  int J, q, rows, columns;
+  const bfloat16 *x, *dy;
+
+  __device__ MmaInputsTile(const MmaGradArgs& k, int64_t index, int first, int tile)
+      : chunk(index / k.s.H),
+        head(index % k.s.H),
+        group(head / k.s.per_group),
+        begin(k.s.begin(chunk)),
+        column(head * k.s.P + tile * kSsdTile),
+        state(chunk * k.s.state() + column * k.s.N),
+        J(first),
+        q(k.s.tokens(chunk)),
+        rows(q - J),
+        columns(static_cast<int>(k.s.P) - tile * kSsdTile),
+        x(k.x[begin + J] + column),
+        dy(k.dy[begin + J] + column) {}
+  __device__ bool inside(int j, int p) const { return j < rows && p < columns; }
+};
+template <int kRows>
+struct MmaInputsShared {
+  MmaShared<kRows, kSsdTile> tiles;
+  MmaVectors v;
+  float sums[2][kRows];
+};
+
+// o of this thread's token, from S C.
+template <int kRows>
+__device__ float mma_entering(const MmaGradArgs& k, const MmaInputsTile& t,
+                              MmaInputsShared<kRows>& shared) {
+  const int N = static_cast<int>(k.s.N);
+  MmaSum<kSsdTile> sum = {};
+  MmaPlain c{k.c[t.begin + t.J] + t.group * N, k.c.stride, t.rows, N};
+  MmaFloats entering{k.states + t.state, N, t.columns, N};
+  mma_multiply<kRows, kSsdTile, MmaRows::Tile, MmaRows::Tile>(shared.tiles, 0, N, c, entering, sum);
+  return mma_row_sums<kRows, kSsdTile>(
+      sum, shared.sums, [&](int i, int p, float first, float second) {
+        if (!t.inside(i, p)) return 0.0f;
+        const float2 g = mma_load(t.dy + i * k.dy.stride + p);
+        return ssd_masked(shared.v.in[t.J + i], first * g.x + second * g.y);
+      });
+}
+
+// sum = out_j K B_j. Returns out_j x_j.(K B_j) of this thread's token; the o of the chunk's last
+// token grows by carry <K, S>.
+template <int kRows>
+__device__ float mma_leaving(const MmaGradArgs& k, const MmaInputsTile& t,
+                             MmaInputsShared<kRows>& shared, MmaSum<kSsdTile>& sum, float& o) {
+  const int N = static_cast<int>(k.s.N);
+  const float carry = shared.v.in[t.q - 1];
+  const bool whole = t.J + kRows >= t.q && carry != 0;
+  MmaPlain b{k.b[t.begin + t.J] + t.group * N, k.b.stride, t.rows, N};
+  MmaLeaving leaving{
+      {k.leaving + t.state, N, t.columns, N}, whole ? k.states + t.state : nullptr, 0};
+  mma_multiply<kRows, kSsdTile, MmaRows::Tile, MmaRows::Tile>(shared.tiles, 0, N, b, leaving, sum);
+  const float through = carry * static_cast<float>(block_sum<2 * kRows>(leaving.sum));
+  if (whole && static_cast<int>(threadIdx.x) == t.rows - 1) o += through;
+  mma_each<kSsdTile>(sum, [&](int j, int, float& first, float& second) {
+    const float out = j < t.rows ? shared.v.out[t.J + j] : 0.0f;
+    first = ssd_masked(out, first), second = ssd_masked(out, second);
+  });
+  return mma_row_sums<kRows, kSsdTile>(sum, shared.sums,
+                                       [&](int j, int p, float first, float second) {
+                                         if (!t.inside(j, p)) return 0.0f;
+                                         const float2 u = mma_load(t.x + j * k.x.stride + p);
+                                         return first * u.x + second * u.y;
+                                       });
+}
+
+// dx of a tile of tokens, and what its tokens add to the sums; dx is stored as y.x is added up.
 template <int kRows>
 __global__ void __launch_bounds__(2 * kRows, 2)
     mma_inputs(MmaGradArgs k, Rows<bfloat16> dx, int64_t j_tiles, int64_t p_tiles) {
-  constexpr int kColumns = kSsdTile;
-  __shared__ MmaShared<kRows, kColumns> shared;
-  __shared__ MmaVectors v;
-  __shared__ float row_sums[2][kRows];
-  const int J = static_cast<int>(blockIdx.x % j_tiles) * kRows;
-  const int64_t tile = blockIdx.x / j_tiles % p_tiles, index = blockIdx.x / (j_tiles * p_tiles);
-  const int64_t chunk = index / k.s.H, head = index % k.s.H, begin = k.s.begin(chunk);
-  const int64_t group = head / k.s.per_group, column = head * k.s.P + tile * kColumns;
-  const int q = k.s.tokens(chunk), N = static_cast<int>(k.s.N), rows = q - J;
-  const int columns = static_cast<int>(k.s.P - tile * kColumns),
-            own = static_cast<int>(threadIdx.x);
-  if (J >= q) return;
-  v.load_from<2 * kRows>(k.decays.at(index * k.s.q), k.docs + begin, begin, q);
-  const int64_t state = chunk * k.s.state() + column * N;
-  const bfloat16 *x = k.x[begin + J] + column, *dy = k.dy[begin + J] + column;
-  const auto inside = [&](int j, int p) { return j < rows && p < columns; };
-  MmaSum<kColumns> sum = {};
-
-  MmaPlain c{k.c[begin + J] + group * N, k.c.stride, rows, N};
-  MmaFloats entering{k.states + state, N, columns, N};
-  mma_multiply<kRows, kColumns, MmaRows::Tile, MmaRows::Tile>(shared, 0, N, c, entering, sum);
-  float o =
-      mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int i, int p, float first, float second) {
-        if (!inside(i, p)) return 0.0f;
-        const float2 g = mma_load(dy + i * k.dy.stride + p);
-        return ssd_masked(v.in[J + i], first * g.x + second * g.y);
+  __shared__ MmaInputsShared<kRows> shared;
+  const int64_t index = blockIdx.x / (j_tiles * p_tiles);  // of chunk and head
+  const int tile = static_cast<int>(blockIdx.x / j_tiles % p_tiles);
+  const MmaInputsTile t(k, index, static_cast<int>(blockIdx.x % j_tiles) * kRows, tile);
+  const int own = static_cast<int>(threadIdx.x);
+  if (t.J >= t.q) return;
+  MmaVectors& v = shared.v;
+  v.load_from<2 * kRows>(k.decays.at(index * k.s.q), k.docs + t.begin, t.begin, t.q);
+  float o = mma_entering(k, t, shared);
+  MmaSum<kSsdTile> sum = {};
+  const float ux = mma_leaving(k, t, shared, sum, o);
+  const float* matrix = k.scores + (t.chunk * k.s.G + t.group) * k.s.q * k.s.q;
+  MmaDecayed<false> scores{matrix, k.s.q, 0, t.J, t.q, &v};
+  MmaPlain dy{k.dy[t.begin] + t.column, k.dy.stride, t.q, t.columns};
+  mma_multiply<kRows, kSsdTile, MmaRows::Steps, MmaRows::Steps>(shared.tiles, t.J, t.q, scores, dy,
+                                                                sum);
+  const float d = k.d[t.head];
+  const float yx =
+      mma_row_sums<kRows, kSsdTile>(sum, shared.sums, [&](int j, int p, float first, float second) {
+        if (!t.inside(j, p)) return 0.0f;
+        const float2 u = mma_load(t.x + j * k.x.stride + p),
+                     g = mma_load(t.dy + j * k.dy.stride + p);
+        const float dt = v.dt[t.J + j];
+        mma_store(dx[t.begin + t.J + j] + t.column + p, dt * first + d * g.x,
+                  dt * second + d * g.y);
+        return u.x * g.x + u.y * g.y;
       });
-  mma_each<kColumns>(sum, [](int, int, float& first, float& second) { first = second = 0; });
-
-  MmaPlain b{k.b[begin + J] + group * N, k.b.stride, rows, N};
-  const float carry = v.in[q - 1];
-  MmaLeaving leaving{{k.leaving + state, N, columns, N},
-                     J + kRows >= q && carry != 0 ? k.states + state : nullptr,
-                     0};
-  mma_multiply<kRows, kColumns, MmaRows::Tile, MmaRows::Tile>(shared, 0, N, b, leaving, sum);
-  const float whole = carry * static_cast<float>(block_sum<2 * kRows>(leaving.sum));
-  if (carry != 0 && own == rows - 1) o += whole;
-  const float ux =
-      mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int j, int p, float first, float second) {
-        if (!inside(j, p)) return 0.0f;
-        const float2 u = mma_load(x + j * k.x.stride + p);
-        return v.out[J + j] * (first * u.x + second * u.y);
-      });
-  mma_each<kColumns>(sum, [&](int j, int, float& first, float& second) {
-    const float out = j < rows ? v.out[J + j] : 0.0f;
-    first = ssd_masked(out, first), second = ssd_masked(out, second);
-  });
-
-  MmaDecayed<false> scores{k.scores + (chunk * k.s.G + group) * k.s.q * k.s.q, k.s.q, 0, J, q, &v};
-  MmaPlain all_dy{k.dy[begin] + column, k.dy.stride, q, columns};
-  mma_multiply<kRows, kColumns, MmaRows::Steps, MmaRows::Steps>(shared, J, q, scores, all_dy, sum);
-  const float yx = mma_row_sums<kRows, kColumns>(sum, row_sums, [&](int j, int p, float, float) {
-    if (!inside(j, p)) return 0.0f;
-    const float2 u = mma_load(x + j * k.x.stride + p), g = mma_load(dy + j * k.dy.stride + p);
-    return u.x * g.x + u.y * g.y;
-  });
-  if (own < kRows && own < rows) {
-    const int64_t part = tile * k.parts.pitch + index * k.s.q + J + own;
-    k.parts.o[part] = o, k.parts.q[part] = v.dt[J + own] * ux;
-    k.parts.ux[part] = ux, k.parts.yx[part] = yx;
-  }
-  const float d = k.d[head];
-  mma_each<kColumns>(sum, [&](int j, int p, float first, float second) {
-    if (!inside(j, p)) return;
-    const float2 g = mma_load(dy + j * k.dy.stride + p);
-    const float dt = v.dt[J + j];
-    mma_store(dx[begin + J + j] + column + p, dt * first + d * g.x, dt * second + d * g.y);
-  });
+  if (own >= kRows || own >= t.rows) return;
+  const int64_t part = tile * k.parts.pitch + index * k.s.q + t.J + own;
+  k.parts.o[part] = o, k.parts.q[part] = v.dt[t.J + own] * ux;
+  k.parts.ux[part] = ux, k.parts.yx[part] = yx;
 }
 
 // dC where kEntering, else dB, of a tile of tokens and of N: the heads of the group one after

@@ -1,6 +1,6 @@
-// Tensor-core products of bf16 tiles with fp32 sums, by mma.sync. Tiles go through shared memory, two
-// steps of 32 at a time. A block has two threads for each row of its result, a warp 32 rows and
-// half of the columns.
+// Tensor-core products of bf16 tiles with fp32 sums, by mma.sync. Tiles go through shared memory, a
+// step of 32 while the next one is read. A block has two threads for each row of its result, a warp
+// 32 rows and half of the columns.
 #pragma once
 
 #include "cuda/ssd/mma_instructions.h"

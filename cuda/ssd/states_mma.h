@@ -1,7 +1,7 @@
-// The states that enter chunks, or with kReverse their gradients, which leave chunks, by tensor cores:
+// The states that enter chunks, or with kReverse their gradients, which leave chunks:
 //   state <- carry state + sum_j factor_j tokens_j others_j^T
-// Either a block walks along a sequence with its part of a state in registers, or what chunks add is
-// computed for all of them at once and passed on by another kernel, through memory.
+// Either a block walks along a sequence with its part of a state in registers, or what chunks add
+// is computed for all of them at once and passed on by another kernel, through memory.
 #pragma once
 
 #include "cuda/ssd/chunk_mma.h"
@@ -29,7 +29,7 @@ struct MmaStates {
 // What each chunk adds to a state, sum_j factor_j tokens_j others_j^T, to where the state of the
 // next chunk lies, of the one before where kReverse; at the end to `edge`, if there is one.
 template <bool kReverse, class V>
-__global__ void __launch_bounds__(2 * kStateRows)
+__global__ void __launch_bounds__(2 * kStateRows, 3)
     mma_additions(SsdArgs<bfloat16> k, MmaStates<V> m, int64_t n_tiles, int64_t p_tiles) {
   __shared__ MmaShared<kStateRows, kStateColumns> shared;
   const int n0 = static_cast<int>(blockIdx.x % n_tiles) * kStateColumns;
@@ -83,7 +83,7 @@ struct MmaWalked {
 };
 
 template <bool kReverse, class V>
-__global__ void __launch_bounds__(2 * kStateRows)
+__global__ void __launch_bounds__(2 * kStateRows, 3)
     mma_walk(SsdArgs<bfloat16> k, MmaStates<V> m, int64_t n_tiles, int64_t p_tiles) {
   __shared__ MmaShared<kStateRows, kStateColumns> shared;
   const int n0 = static_cast<int>(blockIdx.x % n_tiles) * kStateColumns;
@@ -94,22 +94,11 @@ __global__ void __launch_bounds__(2 * kStateRows)
   const int Q = static_cast<int>(k.s.Q), chunks = static_cast<int>(k.s.chunks);
   const int64_t at = (head * P + p0) * N + n0;
   const float* factors = m.factors + (sequence * chunks * k.s.H + head) * k.s.q;
-  MmaWalked<kReverse, true> a{m.tokens[begin] + head * P + p0,
-                              m.tokens.stride,
-                              k.s.length,
-                              P - p0,
-                              Q,
-                              chunks,
-                              factors,
-                              k.s.H * k.s.q};
-  MmaWalked<kReverse, false> b{m.others[begin] + head / k.s.per_group * N + n0,
-                               m.others.stride,
-                               k.s.length,
-                               N - n0,
-                               Q,
-                               chunks,
-                               nullptr,
-                               0};
+  const bfloat16 *left = m.tokens[begin] + head * P + p0,
+                 *right = m.others[begin] + head / k.s.per_group * N + n0;
+  const int64_t pitch = k.s.H * k.s.q, length = k.s.length, per = k.s.state();
+  MmaWalked<kReverse, true> a{left, m.tokens.stride, length, P - p0, Q, chunks, factors, pitch};
+  MmaWalked<kReverse, false> b{right, m.others.stride, length, N - n0, Q, chunks, nullptr, 0};
   MmaSum<kStateColumns> sum = {};
   const auto each = [&](const auto& f) {
     mma_each<kStateColumns>(sum, [&](int p, int n, float& first, float& second) {
@@ -122,7 +111,6 @@ __global__ void __launch_bounds__(2 * kStateRows)
   const auto carry_of = [&](int64_t chunk) {
     return k.decays.in[(chunk * k.s.H + head) * k.s.q + k.s.tokens(chunk) - 1];
   };
-  const int64_t per = k.s.state();
   if (m.start)
     each([&](int64_t offset, float& first, float& second) {
       const float2 v = *reinterpret_cast<const float2*>(m.start + sequence * per + offset);
