@@ -326,6 +326,7 @@ void need(const ops::SsdGrad& op, WorkspaceNeed& n) {
 
 template <>
 void run(const ops::SsdGrad& op, Stream stream) {
+  if (op.in.x.rows() == 0) return;
   with_float(op.in.x.dtype, [&](auto e) { backward<decltype(e)>(op, stream); });
 }
 

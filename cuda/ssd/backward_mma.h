@@ -224,8 +224,8 @@ __device__ float mma_entering(const MmaGradArgs& k, const MmaInputsTile& t,
       });
 }
 
-// sum = out_j K B_j. Returns out_j x_j.(K B_j) of this thread's token; the o of the chunk's last one
-// grows by carry <K, S>.
+// sum = out_j K B_j. Returns out_j x_j.(K B_j) of this thread's token; the o of the chunk's last
+// token grows by carry <K, S>.
 template <int kRows>
 __device__ float mma_leaving(const MmaGradArgs& k, const MmaInputsTile& t,
                              MmaInputsShared<kRows>& shared, MmaSum<kSsdTile>& sum, float& o) {
