@@ -31,12 +31,31 @@ __device__ inline void load(const E* from, float (&to)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) to[i] = to_float(pack.at[i]);
 }
+// In words of 16 or 8 bytes, spelled out: the compiler splits packs into their elements otherwise.
+template <int N, class E>
+__device__ inline unsigned word_of(const float (&from)[N], int i) {
+  if constexpr (std::is_same_v<E, bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+    return *reinterpret_cast<const unsigned*>(&pair);
+  } else {
+    return __float_as_uint(from[i]);
+  }
+}
 template <int N, class E>
 __device__ inline void store(E* to, const float (&from)[N]) {
-  Pack<E, N> pack;
+  constexpr int kWords = static_cast<int>(N * sizeof(E) / sizeof(unsigned));
+  if constexpr (N == 1) {
+    *to = from_float<E>(from[0]);
+  } else if constexpr (kWords % 4 == 0) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.at[i] = from_float<E>(from[i]);
-  put_pack<N>(to, pack);
+    for (int i = 0; i < kWords; i += 4)
+      reinterpret_cast<uint4*>(to)[i / 4] =
+          make_uint4(word_of<N, E>(from, i), word_of<N, E>(from, i + 1), word_of<N, E>(from, i + 2),
+                     word_of<N, E>(from, i + 3));
+  } else {
+    static_assert(kWords == 2);
+    *reinterpret_cast<uint2*>(to) = make_uint2(word_of<N, E>(from, 0), word_of<N, E>(from, 1));
+  }
 }
 
 inline bool is_aligned(const Tensor& t) {
