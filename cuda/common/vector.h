@@ -31,7 +31,7 @@ __device__ inline void load(const E* from, float (&to)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) to[i] = to_float(pack.at[i]);
 }
-// In words of 16 or 8 bytes, spelled out: the compiler splits packs into their elements otherwise.
+// To device memory in words of 16 or 8 bytes, spelled out: the compiler splits packs into their elements otherwise.
 template <int N, class E>
 __device__ inline unsigned word_of(const float (&from)[N], int i) {
   if constexpr (std::is_same_v<E, bfloat16>) {
@@ -49,12 +49,16 @@ __device__ inline void store(E* to, const float (&from)[N]) {
   } else if constexpr (kWords % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kWords; i += 4)
-      reinterpret_cast<uint4*>(to)[i / 4] =
-          make_uint4(word_of<N, E>(from, i), word_of<N, E>(from, i + 1), word_of<N, E>(from, i + 2),
-                     word_of<N, E>(from, i + 3));
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(
+                       __cvta_generic_to_global(reinterpret_cast<uint4*>(to) + i / 4)),
+                   "r"(word_of<N, E>(from, i)), "r"(word_of<N, E>(from, i + 1)),
+                   "r"(word_of<N, E>(from, i + 2)), "r"(word_of<N, E>(from, i + 3))
+                   : "memory");
   } else {
     static_assert(kWords == 2);
-    *reinterpret_cast<uint2*>(to) = make_uint2(word_of<N, E>(from, 0), word_of<N, E>(from, 1));
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(word_of<N, E>(from, 0)), "r"(word_of<N, E>(from, 1))
+                 : "memory");
   }
 }
 
