@@ -14,7 +14,8 @@ namespace ft::cuda {
 namespace {
 
 constexpr int kThreads = 64;
-constexpr int kWidth = 4;  // of the kernels with a window in registers
+constexpr int kResident = 8;  // blocks of a multiprocessor: 128 registers a thread
+constexpr int kWidth = 4;     // of the kernels with a window in registers
 constexpr int64_t kForwardTokens = 32, kGradTokens = 64;  // of a block
 
 // ---- kernels ------------------------------------------------------------------------------------
@@ -68,12 +69,13 @@ struct Window {
 #pragma unroll
     for (int lag = 0; lag < kWidth - 1; ++lag) in.input(sequence, i - 1 - lag, c, x[lag]);
   }
-  __device__ void advance(const Inputs<E>& in, int64_t sequence, int64_t i, int64_t c) {
+  __device__ void advance(const Pack<E, N>& next) {
 #pragma unroll
     for (int lag = kWidth - 1; lag > 0; --lag)
 #pragma unroll
       for (int n = 0; n < N; ++n) x[lag][n] = x[lag - 1][n];
-    in.input(sequence, i, c, x[0]);
+#pragma unroll
+    for (int n = 0; n < N; ++n) x[0][n] = to_float(next.at[n]);
   }
   // With the lags that lie in the document, which are the first so many.
   __device__ float pre(int n, int64_t lags) const {
@@ -82,6 +84,18 @@ struct Window {
     for (int lag = 0; lag < kWidth; ++lag)
       if (lag < lags) sum += taps[lag][n] * x[lag][n];
     return sum;
+  }
+};
+
+// N channels of so many rows at once, so that several loads are under way.
+constexpr int kAhead = 4;
+template <int N, class E>
+struct Ahead {
+  Pack<E, N> token[kAhead];
+  __device__ Ahead(const Rows<const E>& rows, int64_t row, int64_t count, int64_t c) {
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (k < count) token[k] = get_pack<N>(rows[row + k] + c);
   }
 };
 
@@ -100,20 +114,25 @@ __device__ int64_t channel() {
 }
 
 template <int N, class E>
-__global__ void __launch_bounds__(kThreads) conv_window(Inputs<E> in, Rows<E> y) {
+__global__ void __launch_bounds__(kThreads, kResident) conv_window(Inputs<E> in, Rows<E> y) {
   const int64_t c = channel<N>();
   if (c >= in.C) return;
   const Span s = span_of(in, kForwardTokens);
   Window<N, E> window(in, c);
   window.fill(in, s.sequence, s.begin, c);
-#pragma unroll 4
-  for (int64_t i = s.begin; i < s.end; ++i) {
-    window.advance(in, s.sequence, i, c);
-    const int64_t lags = i - in.start(s.sequence, i) + 1;
-    float out[N];
+  for (int64_t begin = s.begin; begin < s.end; begin += kAhead) {
+    const Ahead<N, E> x(in.x, s.sequence * in.L + begin, s.end - begin, c);
 #pragma unroll
-    for (int n = 0; n < N; ++n) out[n] = silu<E>(window.pre(n, lags));
-    store(y[s.sequence * in.L + i] + c, out);
+    for (int k = 0; k < kAhead; ++k) {
+      const int64_t i = begin + k;
+      if (i >= s.end) break;
+      window.advance(x.token[k]);
+      const int64_t lags = i - in.start(s.sequence, i) + 1;
+      float out[N];
+#pragma unroll
+      for (int n = 0; n < N; ++n) out[n] = silu<E>(window.pre(n, lags));
+      store(y[s.sequence * in.L + i] + c, out);
+    }
   }
 }
 
@@ -137,46 +156,65 @@ __device__ void put_gradient(const Inputs<E>& in, const Outputs<E>& out, const S
   for (int n = 0; n < N; ++n) to[n] = g[n];
 }
 
+// Of the tokens i, i - 1, ... i - 3: their gradients so far; and the block's sums.
 template <int N, class E>
-__global__ void __launch_bounds__(kThreads) conv_window_grad(Inputs<E> in, Outputs<E> out) {
-  const int64_t c = channel<N>();
-  if (c >= in.C) return;
-  const Span s = span_of(in, kGradTokens);
-  Window<N, E> window(in, c);
-  window.fill(in, s.sequence, s.begin, c);
-  float sums[kWidth + 1][N] = {};
-  float dx[kWidth][N] = {};  // so far, of the tokens i, i - 1, ... i - 3
-  for (int64_t i = s.begin; i < s.end + kWidth - 1; ++i) {
+struct Collected {
+  float dx[kWidth][N] = {}, sums[kWidth + 1][N] = {};
+
+  __device__ void advance() {
 #pragma unroll
     for (int lag = kWidth - 1; lag > 0; --lag)
 #pragma unroll
       for (int n = 0; n < N; ++n) dx[lag][n] = dx[lag - 1][n];
 #pragma unroll
     for (int n = 0; n < N; ++n) dx[0][n] = 0;
-    if (i < in.L) {
-      window.advance(in, s.sequence, i, c);
-      const int64_t lags = i - in.start(s.sequence, i) + 1;
-      float d[N];
-      load(out.dy[s.sequence * in.L + i] + c, d);
+  }
+  // Token i, which is the window's; it counts for the sums where the block owns it.
+  __device__ void add(const Window<N, E>& window, const Pack<E, N>& dy, int64_t lags, bool own) {
 #pragma unroll
-      for (int n = 0; n < N; ++n) {
-        d[n] *= silu_slope<E>(window.pre(n, lags));
+    for (int n = 0; n < N; ++n) {
+      const float d = to_float(dy.at[n]) * silu_slope<E>(window.pre(n, lags));
+      if (own) sums[kWidth][n] += d;
 #pragma unroll
-        for (int lag = 0; lag < kWidth; ++lag)
-          if (lag < lags) {
-            dx[lag][n] += window.taps[lag][n] * d[n];
-            if (i < s.end) sums[lag][n] += d[n] * window.x[lag][n];
-          }
-        if (i < s.end) sums[kWidth][n] += d[n];
+      for (int lag = 0; lag < kWidth; ++lag) {
+        if (lag >= lags) continue;
+        dx[lag][n] += window.taps[lag][n] * d;
+        if (own) sums[lag][n] += d * window.x[lag][n];
       }
     }
-    put_gradient(in, out, s, i - (kWidth - 1), c, dx[kWidth - 1]);
+  }
+};
+
+template <int N, class E>
+__global__ void __launch_bounds__(kThreads, kResident)
+    conv_window_grad(Inputs<E> in, Outputs<E> out) {
+  const int64_t c = channel<N>();
+  if (c >= in.C) return;
+  const Span s = span_of(in, kGradTokens);
+  const int64_t first = s.sequence * in.L, end = s.end + kWidth - 1;
+  Window<N, E> window(in, c);
+  window.fill(in, s.sequence, s.begin, c);
+  Collected<N, E> all;
+  for (int64_t begin = s.begin; begin < end; begin += kAhead) {
+    const int64_t there = min(in.L, end) - begin;
+    const Ahead<N, E> x(in.x, first + begin, there, c), dy(out.dy, first + begin, there, c);
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      const int64_t i = begin + k;
+      if (i >= end) break;
+      all.advance();
+      if (i < in.L) {
+        window.advance(x.token[k]);
+        all.add(window, dy.token[k], i - in.start(s.sequence, i) + 1, i < s.end);
+      }
+      put_gradient(in, out, s, i - (kWidth - 1), c, all.dx[kWidth - 1]);
+    }
   }
   float* to = out.sums(kWidth, in.C) + c;
 #pragma unroll
   for (int row = 0; row <= kWidth; ++row)
 #pragma unroll
-    for (int n = 0; n < N; ++n) to[row * in.C + n] = sums[row][n];
+    for (int n = 0; n < N; ++n) to[row * in.C + n] = all.sums[row][n];
 }
 
 // Any width, a channel a thread.

@@ -55,13 +55,22 @@ template <int N, class E>
 __device__ Peak peak_of(const E* x, const Job& job, Pack<E, N>* cache) {
   Peak own;
   const int64_t packs = job.vocab / N;
-  for (int64_t p = threadIdx.x; p < packs; p += kThreads) {
-    const Pack<E, N> pack = get_pack<N>(x + p * N);
-    if (p < job.cached) cache[p] = pack;
-    float v[N];
+  constexpr int kAhead = sizeof(Pack<E, N>) > 16 ? 2 : 4;  // loads under way
+  for (int64_t begin = threadIdx.x; begin < packs; begin += kAhead * kThreads) {
+    Pack<E, N> ahead[kAhead];
 #pragma unroll
-    for (int i = 0; i < N; ++i) v[i] = to_float(pack.at[i]);
-    own.add<E>(v);
+    for (int k = 0; k < kAhead; ++k)
+      if (begin + k * kThreads < packs) ahead[k] = get_pack<N>(x + (begin + k * kThreads) * N);
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      const int64_t p = begin + k * kThreads;
+      if (p >= packs) continue;
+      if (p < job.cached) cache[p] = ahead[k];
+      float v[N];
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] = to_float(ahead[k].at[i]);
+      own.add<E>(v);
+    }
   }
   const int64_t rest = packs * N + threadIdx.x;
   if (rest < job.vocab) {
@@ -138,11 +147,11 @@ __global__ void __launch_bounds__(kThreads) cross_entropy(Rows<E> logits, Job jo
 
 template <int N, class E>
 void launch(const ops::CrossEntropy& op, Stream stream) {
-  constexpr int64_t kStatic = 1024;  // room for what the sums over the block use
+  constexpr int64_t kStatic = 1024;  // room for what the sums over the block use, and as much again
   const int64_t size = N * static_cast<int64_t>(sizeof(E));
   const int64_t cached =
-      op.inv_count ? std::min(op.vocab / N, (gpu().shared_memory - kStatic) / size) : 0;
-  allow_shared(cross_entropy<N, E>, cached * size);
+      op.inv_count ? std::min(op.vocab / N, (gpu().shared_memory - 2 * kStatic) / size) : 0;
+  allow_shared(cross_entropy<N, E>, cached * size + kStatic);
   const Job job{ptr<const int32_t>(op.labels),
                 op.vocab,
                 op.logits.cols(),

@@ -150,7 +150,7 @@ void launch(const ops::RmsNormGrad& op, float* partial, Stream stream) {
   }
   with_row(C, aligned, [&](auto pack, auto threads) {
     constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
-    allow_shared(rms_norm_grad<N, kThreads, X, Y>, sums.bytes);
+    allow_shared(rms_norm_grad<N, kThreads, X, Y>, sums.bytes + SumsPlan::kStatic);
     rms_norm_grad<N, kThreads><<<static_cast<unsigned>(blocks_of(T, kNormRows)), kThreads,
                                  static_cast<size_t>(sums.bytes), stream_of(stream)>>>(job);
   });

@@ -240,7 +240,7 @@ void norm(const ops::GatedNorm& op, Stream stream) {
   with_row(s.n, s.n % kPack == 0 && are_aligned({op.in.x, op.in.z, *op.in.w, op.y}),
            [&](auto pack, auto threads) {
              constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
-             allow_shared(gated_norm<N, kThreads, E>, cache.bytes);
+             allow_shared(gated_norm<N, kThreads, E>, cache.bytes + SumsPlan::kStatic);
              gated_norm<N, kThreads><<<static_cast<unsigned>(s.T * s.groups), kThreads,
                                        static_cast<size_t>(cache.bytes), stream_of(stream)>>>(job);
            });
@@ -274,7 +274,7 @@ void norm_grad(const ops::GatedNormGrad& op, float* partial, Stream stream) {
                        are_aligned({op.in.x, op.in.z, op.dy, *op.in.w, op.dx, op.dz});
   with_row(s.n, aligned, [&](auto pack, auto threads) {
     constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
-    allow_shared(gated_norm_grad<N, kThreads, E>, sums.bytes);
+    allow_shared(gated_norm_grad<N, kThreads, E>, sums.bytes + SumsPlan::kStatic);
     gated_norm_grad<N, kThreads>
         <<<static_cast<unsigned>(blocks_of(s.T, kNormRows) * s.groups), kThreads,
            static_cast<size_t>(sums.bytes), stream_of(stream)>>>(job);

@@ -20,6 +20,7 @@ void with_row(int64_t cols, bool aligned, F&& f) {
 // of its own, so that the same shape is summed alike on any card.
 struct SumsPlan {
   static constexpr int64_t kMost = 96 * 1024;
+  static constexpr int64_t kStatic = 1024;  // beside what the sums over a block use
   bool shared;
   int64_t bytes;
   explicit SumsPlan(int64_t cols)
