@@ -1,4 +1,4 @@
-// Sums over tokens: a block of the GPU leaves a partial row for each kTokens tokens, and partial
+// Sums over tokens: each block of the GPU leaves a partial row of its tokens, and the partial
 // rows are added up in fp64 in an order that depends on their number only.
 #pragma once
 
