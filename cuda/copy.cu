@@ -1,6 +1,6 @@
 // Copies, sums and fills: one pass over memory each.
 #include "core/ops.h"
-#include "cuda/common/elementwise.h"
+#include "cuda/common/vector.h"
 
 namespace ft::cuda {
 
@@ -10,58 +10,69 @@ namespace {
 
 // fp64 takes part in copies and nowhere else: in double all the way, the others in float.
 template <class To, class From>
-struct CopyEach {
+__device__ inline To converted(From x, double scale) {
+  if constexpr (std::is_same_v<To, double> && std::is_same_v<From, double>) {
+    return x * scale;
+  } else if constexpr (std::is_same_v<To, double>) {
+    return static_cast<double>(to_float(x)) * scale;
+  } else if constexpr (std::is_same_v<From, double>) {
+    return from_float<To>(static_cast<float>(x * scale));
+  } else {
+    return from_float<To>(to_float(x) * static_cast<float>(scale));
+  }
+}
+
+template <class To, class From>
+struct CopyPack {
   Rows<To> y;
   Rows<const From> x;
-  float scale;
+  double scale;
   template <int N>
-  __device__ void at(int64_t r, int64_t c) const {
-    if constexpr (std::is_same_v<To, double> || std::is_same_v<From, double>) {
+  __device__ void at(int64_t row, int64_t col) const {
+    const Pack<From, N> from = get_pack<N>(x[row] + col);
+    Pack<To, N> to;
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const double value = scale * wide(x[r][c + i]);
-        if constexpr (std::is_same_v<To, double>) y[r][c + i] = value;
-        else y[r][c + i] = from_float<To>(static_cast<float>(value));
-      }
-    } else {
-      float value[N];
-      load<N>(x[r] + c, value);
-#pragma unroll
-      for (float& v : value) v *= scale;
-      store<N>(y[r] + c, value);
-    }
-  }
-  template <class E>
-  __device__ static double wide(E value) {
-    if constexpr (std::is_same_v<E, double>) return value;
-    else return static_cast<double>(to_float(value));
+    for (int i = 0; i < N; ++i) to.at[i] = converted<To>(from.at[i], scale);
+    put_pack<N>(y[row] + col, to);
   }
 };
 
-template <class To, class From>
-struct AddEach {
-  Rows<To> y;
-  Rows<const From> x;
+// Bits as they are.
+template <class E>
+struct MovePack {
+  Rows<E> y;
+  Rows<const E> x;
   template <int N>
-  __device__ void at(int64_t r, int64_t c) const {
+  __device__ void at(int64_t row, int64_t col) const {
+    put_pack<N>(y[row] + col, get_pack<N>(x[row] + col));
+  }
+};
+
+template <class Y, class X>
+struct AddPack {
+  Rows<Y> y;
+  Rows<const X> x;
+  template <int N>
+  __device__ void at(int64_t row, int64_t col) const {
     float a[N], b[N];
-    load<N>(y[r] + c, a), load<N>(x[r] + c, b);
+    load(y[row] + col, a);
+    load(x[row] + col, b);
 #pragma unroll
     for (int i = 0; i < N; ++i) a[i] += b[i];
-    store<N>(y[r] + c, a);
+    store(y[row] + col, a);
   }
 };
 
 template <class E>
-struct FillEach {
+struct FillPack {
   Rows<E> y;
   E value;
   template <int N>
-  __device__ void at(int64_t r, int64_t c) const {
-    Vec<E, N> all;
+  __device__ void at(int64_t row, int64_t col) const {
+    Pack<E, N> pack;
 #pragma unroll
-    for (E& v : all.v) v = value;
-    *reinterpret_cast<Vec<E, N>*>(y[r] + c) = all;
+    for (int i = 0; i < N; ++i) pack.at[i] = value;
+    put_pack<N>(y[row] + col, pack);
   }
 };
 
@@ -73,10 +84,23 @@ void with_copied_type(Dtype dtype, F&& f) {
   else with_float(dtype, f);
 }
 
+template <class To, class From>
+void copy(const ops::Copy& op, Stream stream) {
+  const Extent extent = extent_of({op.y, op.x});
+  const bool aligned = are_aligned({op.y, op.x});
+  if constexpr (std::is_same_v<To, From>) {
+    if (op.scale == 1)
+      return launch_packs("copy", extent, aligned, stream,
+                          MovePack<To>{rows_of<To>(op.y), rows_of<const From>(op.x)});
+  }
+  launch_packs("copy", extent, aligned, stream,
+               CopyPack<To, From>{rows_of<To>(op.y), rows_of<const From>(op.x), op.scale});
+}
+
 template <class E>
-void fill(const Tensor& y, E value, Stream stream) {
-  const auto [rows, cols] = shape_of(y);
-  for_each("fill", FillEach<E>{rows_of<E>(y), value}, rows, cols, allow_wide(cols, y), stream);
+void fill(const ops::Fill& op, E value, Stream stream) {
+  launch_packs("fill", extent_of({op.y}), are_aligned({op.y}), stream,
+               FillPack<E>{rows_of<E>(op.y), value});
 }
 
 }  // namespace
@@ -86,15 +110,9 @@ void need(const ops::Copy&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::Copy& op, Stream stream) {
-  const auto [rows, cols] = shape_of(op.y, op.x);
-  const bool wide = allow_wide(cols, op.y, op.x);
   with_copied_type(op.y.dtype, [&](auto to) {
-    with_copied_type(op.x.dtype, [&](auto from) {
-      using To = decltype(to);
-      using From = decltype(from);
-      for_each("copy", CopyEach<To, From>{rows_of<To>(op.y), rows_of<const From>(op.x), op.scale},
-               rows, cols, wide, stream);
-    });
+    with_copied_type(op.x.dtype,
+                     [&](auto from) { copy<decltype(to), decltype(from)>(op, stream); });
   });
 }
 
@@ -103,14 +121,12 @@ void need(const ops::Add&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::Add& op, Stream stream) {
-  const auto [rows, cols] = shape_of(op.y, op.x);
-  const bool wide = allow_wide(cols, op.y, op.x);
-  with_float(op.y.dtype, [&](auto to) {
-    with_float(op.x.dtype, [&](auto from) {
-      using To = decltype(to);
-      using From = decltype(from);
-      for_each("add", AddEach<To, From>{rows_of<To>(op.y), rows_of<const From>(op.x)}, rows, cols,
-               wide, stream);
+  with_float(op.y.dtype, [&](auto y) {
+    with_float(op.x.dtype, [&](auto x) {
+      using Y = decltype(y);
+      using X = decltype(x);
+      launch_packs("add", extent_of({op.y, op.x}), are_aligned({op.y, op.x}), stream,
+                   AddPack<Y, X>{rows_of<Y>(op.y), rows_of<const X>(op.x)});
     });
   });
 }
@@ -121,14 +137,14 @@ void need(const ops::Fill&, WorkspaceNeed&) {}
 template <>
 void run(const ops::Fill& op, Stream stream) {
   switch (op.y.dtype) {
+    case Dtype::F32:
+      return fill(op, static_cast<float>(op.value), stream);
     case Dtype::BF16:
-      return fill(op.y, __float2bfloat16_rn(static_cast<float>(op.value)), stream);
+      return fill(op, __float2bfloat16_rn(static_cast<float>(op.value)), stream);
     case Dtype::F64:
-      return fill(op.y, op.value, stream);
-    case Dtype::I32:
-      return fill(op.y, static_cast<int32_t>(op.value), stream);
+      return fill(op, op.value, stream);
     default:
-      return fill(op.y, static_cast<float>(op.value), stream);
+      return fill(op, static_cast<int32_t>(op.value), stream);
   }
 }
 

@@ -1,145 +1,172 @@
-// Rows of a table by token id, and the gradient of the table in token order.
+// Rows of a table by token id, and the gradient of the table. For the gradient tokens are sorted by
+// id, those of an id in order; a block then walks the tokens of one id for a strip of columns.
 #include "core/ops.h"
-#include "cuda/common/elementwise.h"
+#include "cuda/common/vector.h"
+
+#include <cub/device/device_radix_sort.cuh>
+
+#include <bit>
 
 namespace ft::cuda {
 
 namespace {
 
+constexpr int kThreads = 128;
+
 // ---- kernels ------------------------------------------------------------------------------------
 
-template <class To, class From>
+// An id outside of the table, which the CPU refuses, is NaN here.
+template <class Y, class W>
 struct LookUp {
-  Rows<To> y;
+  Rows<Y> y;
+  Rows<const W> weight;
   const int32_t* ids;
-  Rows<const From> weight;
+  int64_t V;
   float scale;
   template <int N>
-  __device__ void at(int64_t t, int64_t c) const {
-    float value[N];
-    load<N>(weight[ids[t]] + c, value);
+  __device__ void at(int64_t t, int64_t col) const {
+    const int64_t id = ids[t];
+    float v[N];
+    if (id >= 0 && id < V) load(weight[id] + col, v);
 #pragma unroll
-    for (float& v : value) v *= scale;
-    store<N>(y[t] + c, value);
+    for (int i = 0; i < N; ++i) v[i] = id >= 0 && id < V ? v[i] * scale : NAN;
+    store(y[t] + col, v);
   }
 };
 
-constexpr int kThreads = 256;
-constexpr int kAhead = 4;  // rows that are read before the first is added
-
-// Whether a token is the first with its id, so that one block adds up each id's rows.
-__global__ void __launch_bounds__(kThreads) mark_first(const int32_t* ids, int T, uint8_t* first) {
-  __shared__ int32_t tile[kThreads];
-  const int t = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  const int32_t mine = t < T ? ids[t] : -1;
-  bool found = false;
-  for (int begin = 0; begin <= static_cast<int>(blockIdx.x) * kThreads; begin += kThreads) {
-    const int at = begin + static_cast<int>(threadIdx.x);
-    __syncthreads();
-    tile[threadIdx.x] = at < T ? ids[at] : -1;
-    __syncthreads();
-    const int end = min(kThreads, t - begin);
-    for (int i = 0; i < end; ++i) found |= tile[i] == mine;
-    if (__syncthreads_and(found)) break;
-  }
-  if (t < T) first[t] = !found;
+// Ids without a gradient become V and are sorted behind all others.
+__global__ void number_tokens(const int32_t* ids, int64_t T, int32_t V, int64_t padding_id,
+                              int32_t* keys, int32_t* tokens) {
+  const int64_t t = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (t >= T) return;
+  const int32_t id = ids[t];
+  keys[t] = id < 0 || id >= V || id == padding_id ? V : id;
+  tokens[t] = static_cast<int32_t>(t);
 }
 
-// Tokens [begin, begin + kThreads) with this id, in order; all threads get the count.
-__device__ int matches(const int32_t* ids, int T, int begin, int32_t id, int (&list)[kThreads]) {
-  __shared__ int counts[kThreads / kWarp];
-  const int t = begin + static_cast<int>(threadIdx.x);
-  const bool match = t < T && ids[t] == id;
-  const unsigned all = __ballot_sync(0xffffffffu, match);
-  const unsigned warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  __syncthreads();  // the list and counts of before have been read
-  if (lane == 0) counts[warp] = __popc(all);
-  __syncthreads();
-  int before = 0, count = 0;
-  for (unsigned w = 0; w < kThreads / kWarp; ++w) {
-    if (w < warp) before += counts[w];
-    count += counts[w];
+struct ClearPack {
+  Rows<float> y;
+  template <int N>
+  __device__ void at(int64_t row, int64_t col) const {
+    const float none[N] = {};
+    store(y[row] + col, none);
   }
-  if (match) list[before + __popc(all & ((1u << lane) - 1))] = t;
-  __syncthreads();
-  return count;
+};
+
+// One past the last of the keys that equal the first one: in strides that double, then by halves.
+__device__ inline int64_t end_of(const int32_t* keys, int64_t first, int64_t T) {
+  const int32_t id = keys[first];
+  int64_t stride = 1;
+  while (first + stride < T && keys[first + stride] == id) stride *= 2;
+  int64_t low = first + stride / 2 + 1, high = min(T, first + stride);
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (keys[middle] == id) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
-// A block owns kThreads columns of the row of one id.
-template <class E>
-__global__ void __launch_bounds__(kThreads)
-    add_rows(Rows<const E> dy, const int32_t* ids, const uint8_t* first, int T, int64_t C,
-             Rows<float> dweight, float scale, int64_t padding_id) {
-  const int begin = static_cast<int>(blockIdx.x);
-  if (!first[begin] || ids[begin] == padding_id) return;
-  __shared__ int list[kThreads];
-  const int32_t id = ids[begin];
-  const int64_t c = int64_t{blockIdx.y} * kThreads + threadIdx.x;
-  float sum = c < C ? dweight[id][c] : 0.0f;
-  for (int tile = begin / kThreads * kThreads; tile < T; tile += kThreads) {
-    const int count = matches(ids, T, tile, id, list);
-    if (c >= C) continue;
-    int i = 0;
-    for (; i + kAhead <= count; i += kAhead) {
-      float x[kAhead];
+// The block of an id's first token adds up all of them; N divides C.
+template <int N, class E>
+__global__ void add_tokens(Rows<float> dweight, Rows<const E> dy, const int32_t* keys,
+                           const int32_t* tokens, int64_t T, int64_t C, int32_t V, float scale,
+                           bool accumulate) {
+  const int64_t first = blockIdx.x;
+  const int32_t id = keys[first];
+  if (id == V || (first > 0 && keys[first - 1] == id)) return;
+  const int64_t c = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * N;
+  if (c >= C) return;
+  double sum[N] = {};
+  const int64_t last = end_of(keys, first, T);
+#pragma unroll 8
+  for (int64_t i = first; i < last; ++i) {
+    float v[N];
+    load(dy[tokens[i]] + c, v);
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) x[j] = to_float(dy[list[i + j]][c]);
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) sum += scale * x[j];
-    }
-    for (; i < count; ++i) sum += scale * to_float(dy[list[i]][c]);
+    for (int k = 0; k < N; ++k) sum[k] += v[k];
   }
-  if (c < C) dweight[id][c] = sum;
+  float* to = dweight[id] + c;
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    const auto value = static_cast<float>(sum[k] * scale);
+    to[k] = accumulate ? to[k] + value : value;
+  }
+}
+
+// ---- launchers ----------------------------------------------------------------------------------
+
+// What the sort works in: keys and tokens, before and after.
+struct Sorted {
+  int32_t *keys_in, *tokens_in, *keys, *tokens;
+};
+Sorted sorted_in(int32_t* memory, int64_t T) {
+  return {memory, memory + T, memory + 2 * T, memory + 3 * T};
+}
+
+// With null memory it only says how many bytes it takes.
+size_t sort(void* memory, size_t bytes, const Sorted& s, int64_t T, int64_t V, cudaStream_t at) {
+  const int bits = std::bit_width(static_cast<uint64_t>(V));
+  FT_CUDA(cub::DeviceRadixSort::SortPairs(memory, bytes, s.keys_in, s.keys, s.tokens_in, s.tokens,
+                                          narrow<int>(T), 0, bits, at));
+  return bytes;
+}
+
+template <int N, class E>
+void add_all(const ops::EmbeddingGrad& op, const Sorted& s, Stream stream) {
+  const int64_t T = op.dy.rows(), C = op.dy.cols();
+  const dim3 grid(static_cast<unsigned>(T),
+                  static_cast<unsigned>(blocks_of<int64_t>(C / N, kThreads)));
+  add_tokens<N><<<grid, kThreads, 0, stream_of(stream)>>>(
+      rows_of<float>(op.dweight), rows_of<const E>(op.dy), s.keys, s.tokens, T, C,
+      narrow<int32_t>(op.dweight.rows()), op.scale, op.grad == Grad::Accumulate);
+  launched("add_tokens");
 }
 
 }  // namespace
-
-// ---- launchers ----------------------------------------------------------------------------------
 
 template <>
 void need(const ops::Embedding&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::Embedding& op, Stream stream) {
-  const int64_t T = op.y.rows(), C = op.y.cols();
-  const bool wide = allow_wide(C, op.y, op.weight);
-  with_float(op.y.dtype, [&](auto to) {
-    with_float(op.weight.dtype, [&](auto from) {
-      using To = decltype(to);
-      using From = decltype(from);
-      const LookUp<To, From> each{rows_of<To>(op.y), ptr<const int32_t>(op.ids),
-                                  rows_of<const From>(op.weight), op.scale};
-      for_each("embedding", each, T, C, wide, stream);
+  with_float(op.y.dtype, [&](auto y) {
+    with_float(op.weight.dtype, [&](auto w) {
+      using Y = decltype(y);
+      using W = decltype(w);
+      launch_packs("embedding", {op.y.rows(), op.y.cols()}, are_aligned({op.y, op.weight}), stream,
+                   LookUp<Y, W>{rows_of<Y>(op.y), rows_of<const W>(op.weight),
+                                ptr<const int32_t>(op.ids), op.weight.rows(), op.scale});
     });
   });
 }
 
 template <>
 void need(const ops::EmbeddingGrad& op, WorkspaceNeed& n) {
-  need_workspace(n, 0, op.dy.rows());
+  const int64_t T = op.dy.rows();
+  if (T == 0) return;
+  need_workspace(n, 0, 4 * T * static_cast<int64_t>(sizeof(int32_t)));
+  need_workspace(n, 1, static_cast<int64_t>(sort(nullptr, 0, {}, T, op.dweight.rows(), nullptr)));
 }
 
 template <>
 void run(const ops::EmbeddingGrad& op, Stream stream) {
-  const int64_t C = op.dy.cols();
-  const int T = narrow<int>(op.dy.rows());
-  const Rows<float> dweight = rows_of<float>(op.dweight);
-  const cudaStream_t on = stream_of(stream);
-  if (op.grad == Grad::Overwrite && op.dweight.size() > 0)
-    FT_CUDA(cudaMemset2DAsync(dweight.data, static_cast<size_t>(dweight.stride) * sizeof(float), 0,
-                              static_cast<size_t>(C) * sizeof(float),
-                              static_cast<size_t>(op.dweight.rows()), on));
+  const int64_t T = op.dy.rows(), C = op.dy.cols(), V = op.dweight.rows();
+  const cudaStream_t at = stream_of(stream);
+  if (op.grad == Grad::Overwrite)
+    launch_packs("clear", extent_of({op.dweight}), is_aligned(op.dweight), stream,
+                 ClearPack{rows_of<float>(op.dweight)});
   if (T == 0 || C == 0) return;
-  auto* first = workspace<uint8_t>(stream, 0, T);
-  const auto* ids = ptr<const int32_t>(op.ids);
-  mark_first<<<static_cast<unsigned>(blocks_of(T, kThreads)), kThreads, 0, on>>>(ids, T, first);
-  launched("mark_first");
-  const dim3 grid(static_cast<unsigned>(T), static_cast<unsigned>(blocks_of(C, int64_t{kThreads})));
-  with_float(op.dy.dtype, [&](auto element) {
-    using E = decltype(element);
-    add_rows<<<grid, kThreads, 0, on>>>(rows_of<const E>(op.dy), ids, first, T, C, dweight,
-                                        op.scale, op.padding_id);
-    launched("add_rows");
+  const Sorted s = sorted_in(workspace<int32_t>(stream, 0, 4 * T), T);
+  number_tokens<<<static_cast<unsigned>(blocks_of<int64_t>(T, kThreads)), kThreads, 0, at>>>(
+      ptr<const int32_t>(op.ids), T, narrow<int32_t>(V), op.padding_id, s.keys_in, s.tokens_in);
+  launched("number_tokens");
+  const size_t bytes = sort(nullptr, 0, s, T, V, at);
+  sort(workspace(stream, 1, static_cast<int64_t>(bytes)), bytes, s, T, V, at);
+  with_float(op.dy.dtype, [&](auto type) {
+    using E = decltype(type);
+    with_pack<4>(is_aligned(op.dy) && C % 4 == 0,
+                 [&](auto pack) { add_all<decltype(pack)::value, E>(op, s, stream); });
   });
 }
 

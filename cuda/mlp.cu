@@ -1,6 +1,7 @@
 // SwiGLU: one pass over memory.
+//   dup = dy silu(a),  dgate = dy up silu'(a) gate_scale,  a = gate_scale gate
 #include "core/ops.h"
-#include "cuda/common/elementwise.h"
+#include "cuda/common/vector.h"
 
 namespace ft::cuda {
 
@@ -8,42 +9,41 @@ namespace {
 
 // ---- kernels ------------------------------------------------------------------------------------
 
-__device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
 template <class E>
-struct SwiGluEach {
-  Rows<const E> gate, up;
+struct SwiGluPack {
   Rows<E> y;
+  Rows<const E> gate, up;
   float scale;
   template <int N>
-  __device__ void at(int64_t r, int64_t c) const {
+  __device__ void at(int64_t row, int64_t col) const {
     float g[N], u[N];
-    load<N>(gate[r] + c, g), load<N>(up[r] + c, u);
+    load(gate[row] + col, g);
+    load(up[row] + col, u);
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float x = scale * g[i];
-      u[i] *= x * sigmoid(x);
-    }
-    store<N>(y[r] + c, u);
+    for (int i = 0; i < N; ++i) u[i] *= silu<E>(scale * g[i]);
+    store(y[row] + col, u);
   }
 };
 
 template <class E>
-struct SwiGluGradEach {
-  Rows<const E> gate, up, dy;
+struct SwiGluGradPack {
   Rows<E> dgate, dup;
+  Rows<const E> gate, up, dy;
   float scale;
   template <int N>
-  __device__ void at(int64_t r, int64_t c) const {
+  __device__ void at(int64_t row, int64_t col) const {
     float g[N], u[N], d[N];
-    load<N>(gate[r] + c, g), load<N>(up[r] + c, u), load<N>(dy[r] + c, d);
+    load(gate[row] + col, g);
+    load(up[row] + col, u);
+    load(dy[row] + col, d);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const float x = scale * g[i], s = sigmoid(x);
-      g[i] = d[i] * u[i] * (s * (1.0f + x * (1.0f - s))) * scale;
-      u[i] = d[i] * (x * s);
+      const float a = scale * g[i], s = sigmoid<E>(a);
+      g[i] = d[i] * u[i] * (s * (1.0f + a * (1.0f - s))) * scale;
+      u[i] = d[i] * (a * s);
     }
-    store<N>(dgate[r] + c, g), store<N>(dup[r] + c, u);
+    store(dgate[row] + col, g);
+    store(dup[row] + col, u);
   }
 };
 
@@ -56,12 +56,12 @@ void need(const ops::SwiGlu&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::SwiGlu& op, Stream stream) {
-  const auto [rows, cols] = shape_of(op.y, op.in.gate, op.in.up);
-  with_float(op.y.dtype, [&](auto element) {
-    using E = decltype(element);
-    const SwiGluEach<E> each{rows_of<const E>(op.in.gate), rows_of<const E>(op.in.up),
-                             rows_of<E>(op.y), op.in.gate_scale};
-    for_each("swiglu", each, rows, cols, allow_wide(cols, op.in.gate, op.in.up, op.y), stream);
+  with_float(op.y.dtype, [&](auto type) {
+    using E = decltype(type);
+    launch_packs("swiglu", extent_of({op.y, op.in.gate, op.in.up}),
+                 are_aligned({op.y, op.in.gate, op.in.up}), stream,
+                 SwiGluPack<E>{rows_of<E>(op.y), rows_of<const E>(op.in.gate),
+                               rows_of<const E>(op.in.up), op.in.gate_scale});
   });
 }
 
@@ -70,14 +70,13 @@ void need(const ops::SwiGluGrad&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::SwiGluGrad& op, Stream stream) {
-  const auto [rows, cols] = shape_of(op.dy, op.in.gate, op.in.up, op.dgate, op.dup);
-  const bool wide = allow_wide(cols, op.in.gate, op.in.up, op.dy, op.dgate, op.dup);
-  with_float(op.dy.dtype, [&](auto element) {
-    using E = decltype(element);
-    const SwiGluGradEach<E> each{rows_of<const E>(op.in.gate), rows_of<const E>(op.in.up),
-                                 rows_of<const E>(op.dy),      rows_of<E>(op.dgate),
-                                 rows_of<E>(op.dup),           op.in.gate_scale};
-    for_each("swiglu_grad", each, rows, cols, wide, stream);
+  with_float(op.dy.dtype, [&](auto type) {
+    using E = decltype(type);
+    launch_packs(
+        "swiglu_grad", extent_of({op.dy, op.in.gate, op.in.up, op.dgate, op.dup}),
+        are_aligned({op.dy, op.in.gate, op.in.up, op.dgate, op.dup}), stream,
+        SwiGluGradPack<E>{rows_of<E>(op.dgate), rows_of<E>(op.dup), rows_of<const E>(op.in.gate),
+                          rows_of<const E>(op.in.up), rows_of<const E>(op.dy), op.in.gate_scale});
   });
 }
 

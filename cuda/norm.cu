@@ -1,6 +1,8 @@
-// RMSNorm (Zhang and Sennrich 2019): statistics in fp32, a block for a row.
+// RMSNorm (Zhang and Sennrich 2019): statistics in fp32, a block for each row. The second pass over
+// a row finds it in the cache.
 #include "core/ops.h"
-#include "cuda/common/vector.h"
+#include "cuda/common/fold.h"
+#include "cuda/common/norm.h"
 
 namespace ft::cuda {
 
@@ -9,139 +11,150 @@ namespace {
 // ---- kernels ------------------------------------------------------------------------------------
 
 template <class X, class Y>
-struct ForwardArgs {
+struct Forward {
   Rows<const X> x;
   const float* w;
   Rows<Y> y;
   float* rstd;
-  int64_t columns;
+  int64_t C;
   float eps;
 };
 
-template <int kPack, int kThreads, class X, class Y>
-__global__ void __launch_bounds__(kThreads) normalize(ForwardArgs<X, Y> a) {
-  const int64_t t = blockIdx.x;
-  const X* from = a.x[t];
-  Y* to = a.y[t];
+template <int N, int kThreads, class X, class Y>
+__global__ void __launch_bounds__(kThreads) rms_norm(Forward<X, Y> op) {
+  const X* x = op.x[blockIdx.x];
+  Y* y = op.y[blockIdx.x];
   float sum = 0;
-  each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-    float x[n];
-    load(from + c, x);
+  for (int64_t c = threadIdx.x * N; c < op.C; c += kThreads * N) {
+    float v[N];
+    load(x + c, v);
 #pragma unroll
-    for (int i = 0; i < n; ++i) sum += x[i] * x[i];
-  });
+    for (int i = 0; i < N; ++i) sum += v[i] * v[i];
+  }
   sum = block_sum<kThreads>(sum);
-  const float r = 1.0f / sqrtf(sum / static_cast<float>(a.columns) + a.eps);
-  if (threadIdx.x == 0) a.rstd[t] = r;
-  each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-    float x[n], w[n];
-    load(from + c, x), load(a.w + c, w);
+  const float r = 1.0f / sqrtf(sum / static_cast<float>(op.C) + op.eps);
+  if (threadIdx.x == 0) op.rstd[blockIdx.x] = r;
+  for (int64_t c = threadIdx.x * N; c < op.C; c += kThreads * N) {
+    float v[N], w[N];
+    load(x + c, v);
+    load(op.w + c, w);
 #pragma unroll
-    for (int i = 0; i < n; ++i) x[i] = w[i] * (x[i] * r);
-    store(to + c, x);
-  });
+    for (int i = 0; i < N; ++i) v[i] = w[i] * (v[i] * r);
+    store(y + c, v);
+  }
 }
 
 template <class X, class Y>
-struct BackwardArgs {
-  Rows<const X> x;
+struct Backward {
+  Rows<const X> x, dresidual;  // dresidual.data may be null
   const float *w, *rstd;
   Rows<const Y> dy;
-  Rows<const X> dresidual;  // null: none; may be dx
   Rows<X> dx;
-  float* partial;  // [blocks, columns]
-  int64_t rows, rows_each, columns;
+  float* partial;  // [blocks, C] of dw
+  int64_t T, C;
+  bool shared;  // dw's sums fit into shared memory
 };
 
-// A block owns rows_each rows; a thread has the same columns of each, whose dw it sums.
-template <int kPack, int kThreads, class X, class Y>
-__global__ void __launch_bounds__(kThreads) norm_gradient(BackwardArgs<X, Y> a) {
-  extern __shared__ __align__(16) float shared[];
-  float* partial = a.partial + blockIdx.x * a.columns;
-  float* dw = a.columns <= kSharedSums ? shared : partial;
-  each_pack<1, kThreads>(a.columns, [&](int64_t c, auto) { dw[c] = 0; });
-  __syncthreads();
-  const int64_t begin = blockIdx.x * a.rows_each, end = min(begin + a.rows_each, a.rows);
-  for (int64_t t = begin; t < end; ++t) {
-    const X *from = a.x[t], *bypass = a.dresidual.data ? a.dresidual[t] : nullptr;
-    const Y* grads = a.dy[t];
-    X* to = a.dx[t];
-    float dot = 0;
-    each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-      float x[n], g[n], w[n];
-      load(from + c, x), load(grads + c, g), load(a.w + c, w);
+// Adds the row to dw; the sum over it of dy w x.
+template <int N, int kThreads, class X, class Y>
+__device__ float add_row(const Backward<X, Y>& op, int64_t t, float r, float* dw) {
+  const int64_t packs = op.C / N;
+  const X* x = op.x[t];
+  const Y* dy = op.dy[t];
+  float dot = 0;
+  for (int64_t p = threadIdx.x; p < packs; p += kThreads) {
+    float v[N], g[N], w[N];
+    load(x + p * N, v);
+    load(dy + p * N, g);
+    load(op.w + p * N, w);
 #pragma unroll
-      for (int i = 0; i < n; ++i) dot += g[i] * w[i] * x[i];
-    });
-    dot = block_sum<kThreads>(dot);
-    const float r = a.rstd[t], k = r * r * dot / static_cast<float>(a.columns);
-    each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-      float x[n], g[n], w[n], sum[n];
-      load(from + c, x), load(grads + c, g), load(a.w + c, w), load(dw + c, sum);
-#pragma unroll
-      for (int i = 0; i < n; ++i) {
-        sum[i] += g[i] * x[i] * r;
-        g[i] = r * (g[i] * w[i] - x[i] * k);
-      }
-      store(dw + c, sum);
-      if (bypass) {
-        load(bypass + c, x);
-#pragma unroll
-        for (int i = 0; i < n; ++i) g[i] += x[i];
-      }
-      store(to + c, g);
-    });
+    for (int i = 0; i < N; ++i) {
+      dw[i * packs + p] += g[i] * v[i] * r;
+      dot += g[i] * w[i] * v[i];
+    }
   }
-  if (dw == partial) return;
-  __syncthreads();
-  each_pack<1, kThreads>(a.columns, [&](int64_t c, auto) { partial[c] = dw[c]; });
+  return block_sum<kThreads>(dot);
+}
+
+template <int N, int kThreads, class X, class Y>
+__device__ void write_row(const Backward<X, Y>& op, int64_t t, float r, float k) {
+  const X* x = op.x[t];
+  const Y* dy = op.dy[t];
+  for (int64_t c = threadIdx.x * N; c < op.C; c += kThreads * N) {
+    float v[N], g[N], w[N];
+    load(x + c, v);
+    load(dy + c, g);
+    load(op.w + c, w);
+#pragma unroll
+    for (int i = 0; i < N; ++i) g[i] = r * (g[i] * w[i] - v[i] * k);
+    if (op.dresidual.data) {
+      load(op.dresidual[t] + c, v);
+#pragma unroll
+      for (int i = 0; i < N; ++i) g[i] += v[i];
+    }
+    store(op.dx[t] + c, g);
+  }
+}
+
+template <int N, int kThreads, class X, class Y>
+__global__ void __launch_bounds__(kThreads) rms_norm_grad(Backward<X, Y> op) {
+  extern __shared__ float memory[];
+  float* to = op.partial + blockIdx.x * op.C;
+  float* dw = op.shared ? memory : to;
+  clear_sums<N, kThreads>(dw, op.C);
+  const int64_t begin = blockIdx.x * kNormRows, end = min(op.T, begin + kNormRows);
+  for (int64_t t = begin; t < end; ++t) {
+    const float r = op.rstd[t], dot = add_row<N, kThreads>(op, t, r, dw);
+    write_row<N, kThreads>(op, t, r, r * r * dot / static_cast<float>(op.C));
+  }
+  if (op.shared) copy_sums<N, kThreads>(dw, to, op.C);
 }
 
 // ---- launchers ----------------------------------------------------------------------------------
 
 template <class X, class Y>
-void forward(const ops::RmsNorm& op, Stream stream) {
-  const ForwardArgs<X, Y> args{rows_of<const X>(op.in.x),
-                               ptr<const float>(op.in.w),
-                               rows_of<Y>(op.y),
-                               ptr<float>(op.rstd),
-                               op.in.x.cols(),
-                               op.eps};
-  const bool packs = aligned(op.in.x) && aligned(op.in.w) && aligned(op.y);
-  const auto blocks = static_cast<unsigned>(op.in.x.rows());
-  with_row_shape(args.columns, packs, [&](auto pack, auto threads) {
-    constexpr int kPack = pack, kThreads = threads;
-    normalize<kPack, kThreads><<<blocks, kThreads, 0, stream_of(stream)>>>(args);
-    launched("rms_norm");
-  });
-}
-
-int64_t partial_rows(const ops::RmsNormGrad& op) {
-  return blocks_of(op.in.x.rows(), rows_per_block(op.in.x.rows()));
+void launch(const ops::RmsNorm& op, Stream stream) {
+  const int64_t T = op.in.x.rows(), C = op.in.x.cols();
+  const Forward<X, Y> job{rows_of<const X>(op.in.x),
+                          ptr<const float>(op.in.w),
+                          rows_of<Y>(op.y),
+                          ptr<float>(op.rstd),
+                          C,
+                          op.eps};
+  with_row(
+      C, C % kPack == 0 && are_aligned({op.in.x, op.in.w, op.y}), [&](auto pack, auto threads) {
+        constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
+        rms_norm<N, kThreads><<<static_cast<unsigned>(T), kThreads, 0, stream_of(stream)>>>(job);
+      });
+  launched("rms_norm");
 }
 
 template <class X, class Y>
-void backward(const ops::RmsNormGrad& op, float* partial, Stream stream) {
+void launch(const ops::RmsNormGrad& op, float* partial, Stream stream) {
   const int64_t T = op.in.x.rows(), C = op.in.x.cols();
-  const BackwardArgs<X, Y> args{
-      rows_of<const X>(op.in.x),
-      ptr<const float>(op.in.w),
-      ptr<const float>(op.rstd),
-      rows_of<const Y>(op.dy),
-      op.dresidual ? rows_of<const X>(*op.dresidual) : Rows<const X>{nullptr, 0},
-      rows_of<X>(op.dx),
-      partial,
-      T,
-      rows_per_block(T),
-      C};
-  const bool packs = aligned(op.in.x) && aligned(op.in.w) && aligned(op.dy) && aligned(op.dx) &&
-                     (!op.dresidual || aligned(*op.dresidual)) && C % 4 == 0;
-  const auto blocks = static_cast<unsigned>(partial_rows(op));
-  with_row_shape(C, packs, [&](auto pack, auto threads) {
-    constexpr int kPack = pack, kThreads = threads;
-    norm_gradient<kPack, kThreads><<<blocks, kThreads, shared_sums(C), stream_of(stream)>>>(args);
-    launched("rms_norm_grad");
+  const SumsPlan sums(C);
+  Backward<X, Y> job{.x = rows_of<const X>(op.in.x),
+                     .dresidual = {nullptr, 0},
+                     .w = ptr<const float>(op.in.w),
+                     .rstd = ptr<const float>(op.rstd),
+                     .dy = rows_of<const Y>(op.dy),
+                     .dx = rows_of<X>(op.dx),
+                     .partial = partial,
+                     .T = T,
+                     .C = C,
+                     .shared = sums.shared};
+  bool aligned = sums.shared && C % kPack == 0 && are_aligned({op.in.x, op.in.w, op.dy, op.dx});
+  if (op.dresidual) {
+    job.dresidual = rows_of<const X>(*op.dresidual);
+    aligned = aligned && is_aligned(*op.dresidual);
+  }
+  with_row(C, aligned, [&](auto pack, auto threads) {
+    constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
+    allow_shared(rms_norm_grad<N, kThreads, X, Y>, sums.bytes + SumsPlan::kStatic);
+    rms_norm_grad<N, kThreads><<<static_cast<unsigned>(blocks_of(T, kNormRows)), kThreads,
+                                 static_cast<size_t>(sums.bytes), stream_of(stream)>>>(job);
   });
+  launched("rms_norm_grad");
 }
 
 }  // namespace
@@ -151,27 +164,28 @@ void need(const ops::RmsNorm&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::RmsNorm& op, Stream stream) {
-  if (op.in.x.rows() == 0 || op.in.x.cols() == 0) return;
+  if (op.in.x.rows() == 0) return;
   with_float(op.in.x.dtype, [&](auto x) {
-    with_float(op.y.dtype, [&](auto y) { forward<decltype(x), decltype(y)>(op, stream); });
+    with_float(op.y.dtype, [&](auto y) { launch<decltype(x), decltype(y)>(op, stream); });
   });
 }
 
 template <>
 void need(const ops::RmsNormGrad& op, WorkspaceNeed& n) {
-  need_workspace(n, 0, partial_rows(op) * op.in.x.cols() * static_cast<int64_t>(sizeof(float)));
+  need_workspace(n, 0, norm_partials(op.in.x) * static_cast<int64_t>(sizeof(float)));
 }
 
 template <>
 void run(const ops::RmsNormGrad& op, Stream stream) {
-  const int64_t C = op.in.x.cols(), rows = partial_rows(op);
-  float* partial = workspace<float>(stream, 0, rows * C);
-  if (rows > 0 && C > 0)
+  const int64_t T = op.in.x.rows();
+  float* partial = workspace<float>(stream, 0, norm_partials(op.in.x));
+  if (T > 0)
     with_float(op.in.x.dtype, [&](auto x) {
       with_float(op.dy.dtype,
-                 [&](auto dy) { backward<decltype(x), decltype(dy)>(op, partial, stream); });
+                 [&](auto y) { launch<decltype(x), decltype(y)>(op, partial, stream); });
     });
-  fold(partial, rows, C, PutGradient{ptr<float>(op.dw), op.grad == Grad::Accumulate}, stream);
+  launch_fold(partial, blocks_of(T, kNormRows), op.in.x.cols(), stream,
+              FoldInto{ptr<float>(op.dw), 1, op.grad == Grad::Accumulate});
 }
 
 }  // namespace ft::cuda

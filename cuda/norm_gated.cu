@@ -1,8 +1,10 @@
-// The gate of Mamba-2 with its optional grouped RMSNorm; formulas in core/ops/norm.h. A block takes
-// the channels of a group.
+// The gate of Mamba-2 with its optional grouped RMSNorm; formulas in core/ops/norm.h. With the norm
+// a block goes over a row's group twice and finds it in the cache the second time; without it the
+// gate is one pass over memory. With a = z_scale z:
+//   g = out_scale dy [silu(a)],  s = x [silu(a)],  dw = sum_t g s r,  ds = r (g w - s r^2 mean(g w s))
 #include "core/ops.h"
-#include "cuda/common/silu.h"
-#include "cuda/common/vector.h"
+#include "cuda/common/fold.h"
+#include "cuda/common/norm.h"
 
 namespace ft::cuda {
 
@@ -10,220 +12,274 @@ namespace {
 
 // ---- kernels ------------------------------------------------------------------------------------
 
-enum class Form { Gate, GateThenNorm, NormThenGate };
+template <class E>
+struct GatePack {
+  Rows<const E> x, z;
+  Rows<E> y;
+  float z_scale, out_scale;
+  template <int N>
+  __device__ void at(int64_t row, int64_t col) const {
+    float v[N], a[N];
+    load(x[row] + col, v);
+    load(z[row] + col, a);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] *= silu<E>(z_scale * a[i]) * out_scale;
+    store(y[row] + col, v);
+  }
+};
 
 template <class E>
-struct ForwardArgs {
+struct GateGradPack {
+  Rows<const E> x, z, dy;
+  Rows<E> dx, dz;
+  float z_scale, out_scale;
+  template <int N>
+  __device__ void at(int64_t row, int64_t col) const {
+    float v[N], a[N], d[N];
+    load(x[row] + col, v);
+    load(z[row] + col, a);
+    load(dy[row] + col, d);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float b = z_scale * a[i], s = sigmoid<E>(b), dyi = out_scale * d[i];
+      a[i] = dyi * v[i] * (s * (1.0f + b * (1.0f - s))) * z_scale;
+      v[i] = dyi * (b * s);
+    }
+    store(dx[row] + col, v);
+    store(dz[row] + col, a);
+  }
+};
+
+// One group of a row: n channels from column `first`.
+struct Shape {
+  int64_t T, C, n, groups;
+  float z_scale, out_scale;
+  bool before;  // the norm, before the gate
+};
+
+template <class E>
+struct Forward {
+  Shape s;
   Rows<const E> x, z;
   const float* w;
   Rows<E> y;
-  float* rstd;
-  int64_t groups, columns;  // columns of a group
-  float z_scale, out_scale, eps;
+  float *rstd, eps;
+  bool cached;  // shared memory holds the norm's input
 };
 
-template <Form kForm, int kPack, int kThreads, class E>
-__global__ void __launch_bounds__(kThreads) gate(ForwardArgs<E> a) {
-  const int64_t t = blockIdx.x / a.groups, group = blockIdx.x % a.groups, c0 = group * a.columns;
-  const E *xs = a.x[t] + c0, *zs = a.z[t] + c0;
-  E* to = a.y[t] + c0;
-  const float* ws = a.w + c0;
-  float r = 1;
-  if constexpr (kForm != Form::Gate) {
-    float sum = 0;
-    each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-      float x[n];
-      [[maybe_unused]] float z[n];
-      load(xs + c, x);
-      if constexpr (kForm == Form::GateThenNorm) load(zs + c, z);
+// x, or x silu(a): the norm's input.
+template <int N, class E>
+__device__ void load_input(const Forward<E>& op, const E* x, const E* z, float (&v)[N]) {
+  load(x, v);
+  if (op.s.before) return;
+  float a[N];
+  load(z, a);
 #pragma unroll
-      for (int i = 0; i < n; ++i) {
-        if constexpr (kForm == Form::GateThenNorm) x[i] *= silu<E>(a.z_scale * z[i]);
-        sum += x[i] * x[i];
-      }
-    });
-    sum = block_sum<kThreads>(sum);
-    r = 1.0f / sqrtf(sum / static_cast<float>(a.columns) + a.eps);
-    if (threadIdx.x == 0) a.rstd[blockIdx.x] = r;
-  }
-  each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-    float x[n], z[n];
-    [[maybe_unused]] float w[n];
-    load(xs + c, x), load(zs + c, z);
-    if constexpr (kForm != Form::Gate) load(ws + c, w);
+  for (int i = 0; i < N; ++i) v[i] *= silu<E>(op.s.z_scale * a[i]);
+}
+
+template <int N, int kThreads, class E>
+__global__ void __launch_bounds__(kThreads) gated_norm(Forward<E> op) {
+  extern __shared__ float cache[];  // [N][n / N]
+  const int64_t t = blockIdx.x / op.s.groups, first = blockIdx.x % op.s.groups * op.s.n;
+  const int64_t packs = op.s.n / N;
+  const E *x = op.x[t] + first, *z = op.z[t] + first;
+  E* y = op.y[t] + first;
+  const float* w = op.w + first;
+  float sum = 0;
+  for (int64_t p = threadIdx.x; p < packs; p += kThreads) {
+    float v[N];
+    load_input(op, x + p * N, z + p * N, v);
 #pragma unroll
-    for (int i = 0; i < n; ++i) {
-      x[i] *= silu<E>(a.z_scale * z[i]);
-      if constexpr (kForm != Form::Gate) x[i] *= r * w[i];
-      x[i] *= a.out_scale;
+    for (int i = 0; i < N; ++i) {
+      sum += v[i] * v[i];
+      if (op.cached) cache[i * packs + p] = v[i];
     }
-    store(to + c, x);
-  });
+  }
+  sum = block_sum<kThreads>(sum);
+  const float r = 1.0f / sqrtf(sum / static_cast<float>(op.s.n) + op.eps);
+  if (threadIdx.x == 0) op.rstd[blockIdx.x] = r;
+  for (int64_t p = threadIdx.x; p < packs; p += kThreads) {
+    float v[N], wv[N];
+    if (op.cached) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] = cache[i * packs + p];
+    } else {
+      load_input(op, x + p * N, z + p * N, v);
+    }
+    load(w + p * N, wv);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] *= r * wv[i];
+    if (op.s.before) {
+      load(z + p * N, wv);
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] *= silu<E>(op.s.z_scale * wv[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] *= op.s.out_scale;
+    store(y + p * N, v);
+  }
 }
 
 template <class E>
-struct BackwardArgs {
+struct Backward {
+  Shape s;
   Rows<const E> x, z, dy;
   const float *w, *rstd;
   Rows<E> dx, dz;
-  float* partial;  // [runs, groups * columns]
-  int64_t rows, rows_each, groups, columns;
-  float z_scale, out_scale;
+  float* partial;  // [blocks of rows, C] of dw
+  bool shared;     // dw's sums fit into shared memory
 };
 
-// What a channel of a token is in the gradient: s the norm's input and g the gradient of its
-// output, before w.
-template <Form kForm, class E>
-struct Channel {
-  float a, sigma, gate, d, s, g;
-  __device__ Channel(const BackwardArgs<E>& args, float x, float z, float dy) {
-    a = args.z_scale * z, sigma = sigmoid<E>(a), gate = a * sigma, d = args.out_scale * dy;
-    s = kForm == Form::GateThenNorm ? x * gate : x;
-    g = kForm == Form::NormThenGate ? d * gate : d;
-  }
+// Of an element: what both passes need.
+struct Element {
+  float x, a, sigmoid, d;  // d = out_scale dy
+  __device__ float gate() const { return a * sigmoid; }
+  __device__ float slope() const { return sigmoid * (1.0f + a * (1.0f - sigmoid)); }
+  __device__ float input(bool before) const { return before ? x : x * gate(); }
+  __device__ float gradient(bool before) const { return before ? d * gate() : d; }
 };
-
-// A block owns rows_each rows of a group; a thread has the same columns of each, whose dw it sums.
-template <Form kForm, int kPack, int kThreads, class E>
-__global__ void __launch_bounds__(kThreads) gate_gradient(BackwardArgs<E> a) {
-  extern __shared__ __align__(16) float shared[];
-  constexpr bool kNorm = kForm != Form::Gate;
-  const int64_t run = blockIdx.x / a.groups, group = blockIdx.x % a.groups, c0 = group * a.columns;
-  const float* ws = a.w + c0;
-  float* partial = a.partial + run * a.groups * a.columns + c0;
-  float* dw = a.columns <= kSharedSums ? shared : partial;
-  if constexpr (kNorm) {
-    each_pack<1, kThreads>(a.columns, [&](int64_t c, auto) { dw[c] = 0; });
-    __syncthreads();
-  }
-  const int64_t begin = run * a.rows_each, end = min(begin + a.rows_each, a.rows);
-  for (int64_t t = begin; t < end; ++t) {
-    const E *xs = a.x[t] + c0, *zs = a.z[t] + c0, *dys = a.dy[t] + c0;
-    E *dx = a.dx[t] + c0, *dz = a.dz[t] + c0;
-    float r = 1, k = 0;
-    if constexpr (kNorm) {
-      float dot = 0;
-      each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-        float x[n], z[n], dy[n], w[n];
-        load(xs + c, x), load(zs + c, z), load(dys + c, dy), load(ws + c, w);
+template <int N, class E>
+__device__ void load_elements(const Backward<E>& op, int64_t t, int64_t c, Element (&e)[N]) {
+  float x[N], z[N], d[N];
+  load(op.x[t] + c, x);
+  load(op.z[t] + c, z);
+  load(op.dy[t] + c, d);
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const Channel<kForm, E> h(a, x[i], z[i], dy[i]);
-          dot += h.g * w[i] * h.s;
-        }
-      });
-      dot = block_sum<kThreads>(dot);
-      r = a.rstd[t * a.groups + group], k = r * r * dot / static_cast<float>(a.columns);
+  for (int i = 0; i < N; ++i) {
+    const float a = op.s.z_scale * z[i];
+    e[i] = {x[i], a, sigmoid<E>(a), op.s.out_scale * d[i]};
+  }
+}
+
+// Adds the row's group to dw; the sum over it of g w s.
+template <int N, int kThreads, class E>
+__device__ float add_row(const Backward<E>& op, int64_t t, int64_t first, float r, float* dw) {
+  const int64_t packs = op.s.n / N;
+  float dot = 0;
+  for (int64_t p = threadIdx.x; p < packs; p += kThreads) {
+    Element e[N];
+    float w[N];
+    load_elements(op, t, first + p * N, e);
+    load(op.w + first + p * N, w);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float g = e[i].gradient(op.s.before), s = e[i].input(op.s.before);
+      dw[i * packs + p] += g * s * r;
+      dot += g * w[i] * s;
     }
-    each_pack<kPack, kThreads>(a.columns, [&](int64_t c, auto n) {
-      float x[n], z[n], dy[n];
-      [[maybe_unused]] float w[n], sum[n];
-      load(xs + c, x), load(zs + c, z), load(dys + c, dy);
-      if constexpr (kNorm) load(ws + c, w), load(dw + c, sum);
+  }
+  return block_sum<kThreads>(dot);
+}
+
+// k = r^2 mean(g w s)
+template <int N, int kThreads, class E>
+__device__ void write_row(const Backward<E>& op, int64_t t, int64_t first, float r, float k) {
+  for (int64_t c = first + threadIdx.x * N; c < first + op.s.n; c += kThreads * N) {
+    Element e[N];
+    float w[N], dx[N], dz[N];
+    load_elements(op, t, c, e);
+    load(op.w + c, w);
 #pragma unroll
-      for (int i = 0; i < n; ++i) {
-        const Channel<kForm, E> h(a, x[i], z[i], dy[i]);
-        const float slope = silu_slope(h.a, h.sigma) * a.z_scale;
-        float ds = h.d;  // gradient of s
-        if constexpr (kNorm) {
-          sum[i] += h.g * h.s * r;
-          ds = r * (h.g * w[i] - h.s * k);
-        }
-        if constexpr (kForm == Form::NormThenGate) {
-          z[i] = h.d * w[i] * h.s * r * slope;
-          x[i] = ds;
-        } else {
-          z[i] = ds * x[i] * slope;
-          x[i] = ds * h.gate;
-        }
-      }
-      if constexpr (kNorm) store(dw + c, sum);
-      store(dx + c, x), store(dz + c, z);
-    });
+    for (int i = 0; i < N; ++i) {
+      const float g = e[i].gradient(op.s.before), s = e[i].input(op.s.before);
+      const float ds = r * (g * w[i] - s * k);
+      dx[i] = op.s.before ? ds : ds * e[i].gate();
+      const float dgate = op.s.before ? e[i].d * w[i] * s * r : ds * e[i].x;
+      dz[i] = dgate * e[i].slope() * op.s.z_scale;
+    }
+    store(op.dx[t] + c, dx);
+    store(op.dz[t] + c, dz);
   }
-  if constexpr (kNorm) {
-    if (dw == partial) return;
-    __syncthreads();
-    each_pack<1, kThreads>(a.columns, [&](int64_t c, auto) { partial[c] = dw[c]; });
+}
+
+template <int N, int kThreads, class E>
+__global__ void __launch_bounds__(kThreads) gated_norm_grad(Backward<E> op) {
+  extern __shared__ float memory[];
+  const int64_t block = blockIdx.x / op.s.groups, group = blockIdx.x % op.s.groups;
+  const int64_t first = group * op.s.n;
+  float* to = op.partial + block * op.s.C + first;
+  float* dw = op.shared ? memory : to;
+  clear_sums<N, kThreads>(dw, op.s.n);
+  const int64_t begin = block * kNormRows, end = min(op.s.T, begin + kNormRows);
+  for (int64_t t = begin; t < end; ++t) {
+    const float r = op.rstd[t * op.s.groups + group];
+    const float dot = add_row<N, kThreads>(op, t, first, r, dw);
+    write_row<N, kThreads>(op, t, first, r, r * r * dot / static_cast<float>(op.s.n));
   }
+  if (op.shared) copy_sums<N, kThreads>(dw, to, op.s.n);
 }
 
 // ---- launchers ----------------------------------------------------------------------------------
 
-// f(integral_constant<Form>) with the columns that a block takes, and how many such runs a row has.
-template <class F>
-void with_form(const ops::GatedNormInputs& in, F&& f) {
-  using std::integral_constant;
-  const int64_t C = in.x.cols();
-  if (!in.w) f(integral_constant<Form, Form::Gate>{}, int64_t{1}, C);
-  else if (in.norm_before_gate)
-    f(integral_constant<Form, Form::NormThenGate>{}, in.groups, C / in.groups);
-  else f(integral_constant<Form, Form::GateThenNorm>{}, in.groups, C / in.groups);
-}
-
-bool packs(const ops::GatedNormInputs& in, int64_t groups, int64_t columns) {
-  return aligned(in.x) && aligned(in.z) && (!in.w || aligned(*in.w)) &&
-         (groups == 1 || columns % 8 == 0);
+Shape shape_of(const ops::GatedNormInputs& in) {
+  return {in.x.rows(), in.x.cols(),  in.x.cols() / in.groups, in.groups,
+          in.z_scale,  in.out_scale, in.norm_before_gate};
 }
 
 template <class E>
-void forward(const ops::GatedNorm& op, Stream stream) {
-  const ops::GatedNormInputs& in = op.in;
-  with_form(in, [&](auto form, int64_t groups, int64_t columns) {
-    const ForwardArgs<E> args{rows_of<const E>(in.x),
-                              rows_of<const E>(in.z),
-                              in.w ? ptr<const float>(*in.w) : nullptr,
-                              rows_of<E>(op.y),
-                              op.rstd ? ptr<float>(*op.rstd) : nullptr,
-                              groups,
-                              columns,
-                              in.z_scale,
-                              in.out_scale,
-                              op.eps};
-    const auto blocks = static_cast<unsigned>(in.x.rows() * groups);
-    with_row_shape(columns, packs(in, groups, columns) && aligned(op.y), [&](auto n, auto threads) {
-      constexpr Form kForm = form;
-      constexpr int kPack = n, kThreads = threads;
-      gate<kForm, kPack, kThreads><<<blocks, kThreads, 0, stream_of(stream)>>>(args);
-      launched("gated_norm");
-    });
-  });
-}
-
-int64_t partial_rows(const ops::GatedNormGrad& op) {
-  return blocks_of(op.in.x.rows(), rows_per_block(op.in.x.rows()));
+void gate(const ops::GatedNorm& op, Stream stream) {
+  launch_packs("gate", extent_of({op.in.x, op.in.z, op.y}), are_aligned({op.in.x, op.in.z, op.y}),
+               stream,
+               GatePack<E>{rows_of<const E>(op.in.x), rows_of<const E>(op.in.z), rows_of<E>(op.y),
+                           op.in.z_scale, op.in.out_scale});
 }
 
 template <class E>
-void backward(const ops::GatedNormGrad& op, float* partial, Stream stream) {
-  const ops::GatedNormInputs& in = op.in;
-  const int64_t T = in.x.rows();
-  with_form(in, [&](auto form, int64_t groups, int64_t columns) {
-    const BackwardArgs<E> args{rows_of<const E>(in.x),
-                               rows_of<const E>(in.z),
-                               rows_of<const E>(op.dy),
-                               in.w ? ptr<const float>(*in.w) : nullptr,
-                               op.rstd ? ptr<const float>(*op.rstd) : nullptr,
-                               rows_of<E>(op.dx),
-                               rows_of<E>(op.dz),
-                               partial,
-                               T,
-                               rows_per_block(T),
-                               groups,
-                               columns,
-                               in.z_scale,
-                               in.out_scale};
-    const bool wide = packs(in, groups, columns) && aligned(op.dy) && aligned(op.dx) &&
-                      aligned(op.dz) && (!in.w || in.x.cols() % 4 == 0);
-    const auto blocks = static_cast<unsigned>(partial_rows(op) * groups);
-    with_row_shape(columns, wide, [&](auto n, auto threads) {
-      constexpr Form kForm = form;
-      constexpr int kPack = n, kThreads = threads;
-      const int64_t shared = kForm == Form::Gate ? 0 : shared_sums(columns);
-      gate_gradient<kForm, kPack, kThreads><<<blocks, kThreads, shared, stream_of(stream)>>>(args);
-      launched("gated_norm_grad");
-    });
+void norm(const ops::GatedNorm& op, Stream stream) {
+  const Shape s = shape_of(op.in);
+  const SumsPlan cache(s.n);
+  const Forward<E> job{s,
+                       rows_of<const E>(op.in.x),
+                       rows_of<const E>(op.in.z),
+                       ptr<const float>(*op.in.w),
+                       rows_of<E>(op.y),
+                       ptr<float>(*op.rstd),
+                       op.eps,
+                       cache.shared};
+  with_row(s.n, s.n % kPack == 0 && are_aligned({op.in.x, op.in.z, *op.in.w, op.y}),
+           [&](auto pack, auto threads) {
+             constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
+             allow_shared(gated_norm<N, kThreads, E>, cache.bytes + SumsPlan::kStatic);
+             gated_norm<N, kThreads><<<static_cast<unsigned>(s.T * s.groups), kThreads,
+                                       static_cast<size_t>(cache.bytes), stream_of(stream)>>>(job);
+           });
+  launched("gated_norm");
+}
+
+template <class E>
+void gate_grad(const ops::GatedNormGrad& op, Stream stream) {
+  launch_packs(
+      "gate_grad", extent_of({op.in.x, op.in.z, op.dy, op.dx, op.dz}),
+      are_aligned({op.in.x, op.in.z, op.dy, op.dx, op.dz}), stream,
+      GateGradPack<E>{rows_of<const E>(op.in.x), rows_of<const E>(op.in.z), rows_of<const E>(op.dy),
+                      rows_of<E>(op.dx), rows_of<E>(op.dz), op.in.z_scale, op.in.out_scale});
+}
+
+template <class E>
+void norm_grad(const ops::GatedNormGrad& op, float* partial, Stream stream) {
+  const Shape s = shape_of(op.in);
+  const SumsPlan sums(s.n);
+  const Backward<E> job{s,
+                        rows_of<const E>(op.in.x),
+                        rows_of<const E>(op.in.z),
+                        rows_of<const E>(op.dy),
+                        ptr<const float>(*op.in.w),
+                        ptr<const float>(*op.rstd),
+                        rows_of<E>(op.dx),
+                        rows_of<E>(op.dz),
+                        partial,
+                        sums.shared};
+  const bool aligned = sums.shared && s.n % kPack == 0 &&
+                       are_aligned({op.in.x, op.in.z, op.dy, *op.in.w, op.dx, op.dz});
+  with_row(s.n, aligned, [&](auto pack, auto threads) {
+    constexpr int N = decltype(pack)::value, kThreads = decltype(threads)::value;
+    allow_shared(gated_norm_grad<N, kThreads, E>, sums.bytes + SumsPlan::kStatic);
+    gated_norm_grad<N, kThreads>
+        <<<static_cast<unsigned>(blocks_of(s.T, kNormRows) * s.groups), kThreads,
+           static_cast<size_t>(sums.bytes), stream_of(stream)>>>(job);
   });
+  launched("gated_norm_grad");
 }
 
 }  // namespace
@@ -233,24 +289,30 @@ void need(const ops::GatedNorm&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::GatedNorm& op, Stream stream) {
-  if (op.in.x.rows() == 0 || op.in.x.cols() == 0) return;
-  with_float(op.in.x.dtype, [&](auto e) { forward<decltype(e)>(op, stream); });
+  if (op.in.x.size() == 0) return;
+  with_float(op.in.x.dtype, [&](auto type) {
+    if (op.in.w) norm<decltype(type)>(op, stream);
+    else gate<decltype(type)>(op, stream);
+  });
 }
 
 template <>
 void need(const ops::GatedNormGrad& op, WorkspaceNeed& n) {
-  if (op.in.w)
-    need_workspace(n, 0, partial_rows(op) * op.in.x.cols() * static_cast<int64_t>(sizeof(float)));
+  if (op.in.w) need_workspace(n, 0, norm_partials(op.in.x) * static_cast<int64_t>(sizeof(float)));
 }
 
 template <>
 void run(const ops::GatedNormGrad& op, Stream stream) {
-  const int64_t C = op.in.x.cols(), rows = partial_rows(op);
-  float* partial = op.in.w ? workspace<float>(stream, 0, rows * C) : nullptr;
-  if (rows > 0 && C > 0)
-    with_float(op.in.x.dtype, [&](auto e) { backward<decltype(e)>(op, partial, stream); });
+  const int64_t T = op.in.x.rows();
+  float* partial = op.in.w ? workspace<float>(stream, 0, norm_partials(op.in.x)) : nullptr;
+  if (op.in.x.size() > 0)
+    with_float(op.in.x.dtype, [&](auto type) {
+      if (op.in.w) norm_grad<decltype(type)>(op, partial, stream);
+      else gate_grad<decltype(type)>(op, stream);
+    });
   if (op.in.w)
-    fold(partial, rows, C, PutGradient{ptr<float>(*op.dw), op.grad == Grad::Accumulate}, stream);
+    launch_fold(partial, blocks_of(T, kNormRows), op.in.x.cols(), stream,
+                FoldInto{ptr<float>(*op.dw), 1, op.grad == Grad::Accumulate});
 }
 
 }  // namespace ft::cuda

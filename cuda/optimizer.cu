@@ -1,159 +1,171 @@
-// The optimizer's ops, by the table of pieces. Contracts in core/ops/optimizer.h.
+// The optimizer's ops: a block for each run of the table's pieces, one launch however many they are.
 #include "core/ops.h"
-#include "cuda/common/elementwise.h"
+#include "cuda/common/runs.h"
 
 namespace ft::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
-
-// The table as a kernel sees it.
 struct Table {
-  const ops::Segment* segments;
+  const ops::Segment* begin;
   int64_t count;
+};
+
+// Part of a row of a piece.
+struct Run {
+  const ops::Segment* segment;
+  int64_t at;      // of its first element in the flat buffers
+  int64_t copy;    // the same among compute copies, or -1
+  int64_t length;  // in elements
 };
 
 // ---- kernels ------------------------------------------------------------------------------------
 
-// A block's part of a row of a piece.
-struct Run {
-  const ops::Segment* segment;
-  int64_t place;   // of its first element, counted from the piece's first
-  int64_t length;  // in elements
-};
-__device__ Run run_of(const Table& table, int64_t run) {
-  // The last that begins at or before it; those without elements begin where the next one does.
-  int64_t low = 0, high = table.count;
-  while (high - low > 1) {
+// Of the last piece that begins at or before run r; those without elements begin where the next
+// one does.
+__device__ Run run_of(const Table& table, int64_t r) {
+  int64_t low = 0, high = table.count;  // the first that begins behind r is in [low, high]
+  while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (table.segments[middle].first_run <= run) low = middle;
+    if (table.begin[middle].first_run <= r) low = middle + 1;
     else high = middle;
   }
-  const ops::Segment* s = table.segments + low;
-  const int64_t per_row = blocks_of(s->cols, ops::kRun), mine = run - s->first_run;
-  const int64_t column = mine % per_row * ops::kRun;
-  return {s, mine / per_row * s->stride + column, min(ops::kRun, s->cols - column)};
+  const ops::Segment& s = table.begin[low - 1];
+  const int64_t per_row = blocks_of(s.cols, ops::kRun), run = r - s.first_run;
+  const int64_t column = run % per_row * ops::kRun, place = run / per_row * s.stride + column;
+  return {&s, s.offset + place, s.copy_offset < 0 ? -1 : s.copy_offset + place,
+          min(ops::kRun, s.cols - column)};
 }
 
-__global__ void __launch_bounds__(kThreads)
-    square_runs(const float* x, Table table, double* partial) {
+__global__ void square_each_run(const float* x, Table table, double* partial) {
   const Run run = run_of(table, blockIdx.x);
-  const float* from = x + run.segment->offset + run.place;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < run.length; i += kThreads) {
-    const auto value = static_cast<double>(from[i]);
-    sum += value * value;
-  }
-  sum = block_sum<kThreads>(sum);
+  const double sum = sum_of_run(x + run.at, run.length, true);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    fold_segments(Table table, const double* partial, double* squares) {
-  const ops::Segment& s = table.segments[blockIdx.x];
-  double sum = 0;
-  for (int64_t r = threadIdx.x; r < s.runs(); r += kThreads) sum += partial[s.first_run + r];
-  sum = block_sum<kThreads>(sum);
+__global__ void square_pieces(const double* partial, Table table, double* squares) {
+  const ops::Segment& s = table.begin[blockIdx.x];
+  const double sum = sum_of_runs(partial + s.first_run, s.rows * blocks_of(s.cols, ops::kRun));
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    fold_total(const double* squares, int64_t count, double* total) {
+// In the table's order, by one thread, from shared memory that all fill.
+__global__ void square_all(const double* squares, int64_t count, double* total) {
+  __shared__ double part[kRunThreads];
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += squares[i];
-  sum = block_sum<kThreads>(sum);
+  for (int64_t begin = 0; begin < count; begin += kRunThreads) {
+    const int n = static_cast<int>(min(static_cast<int64_t>(kRunThreads), count - begin));
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < n) part[threadIdx.x] = squares[begin + threadIdx.x];
+    __syncthreads();
+    for (int i = 0; threadIdx.x == 0 && i < n; ++i) sum += part[i];
+  }
   if (threadIdx.x == 0) *total = sum;
 }
 
-// f.at<4>(i) for four elements at once where all places are aligned, f.at<1>(i) for the others.
+// f.at<N>(i) for the elements of a run, N at a time where all of them are aligned.
 template <class F>
-__device__ void each_of(int64_t length, bool aligned, const F& f) {
-  const int64_t fours = aligned ? length / 4 : 0;
-  for (int64_t i = threadIdx.x; i < fours; i += kThreads) f.template at<4>(i * 4);
-  for (int64_t i = fours * 4 + threadIdx.x; i < length; i += kThreads) f.template at<1>(i);
+__device__ void each_element(int64_t n, bool aligned, const F& f) {
+  constexpr int N = 4;
+  for (int64_t i = threadIdx.x * N; i < n; i += kRunThreads * N) {
+    if (aligned && i + N <= n) {
+      f.template at<N>(i);
+    } else {
+      for (int64_t j = i; j < min(n, i + N); ++j) f.template at<1>(j);
+    }
+  }
+}
+template <class E>
+__device__ bool takes_packs(const E* p) {
+  return reinterpret_cast<uintptr_t>(p) % sizeof(Pack<E, 4>) == 0;
 }
 
-struct CopyRun {
-  const float* from;
-  bfloat16* to;
+struct RoundRun {
+  const float* w;
+  bfloat16* copy;
   template <int N>
   __device__ void at(int64_t i) const {
-    float value[N];
-    load<N>(from + i, value), store<N>(to + i, value);
+    float v[N];
+    load(w + i, v);
+    store(copy + i, v);
   }
 };
-
-__global__ void __launch_bounds__(kThreads)
-    compute_copies(const float* w, bfloat16* copies, Table table) {
+__global__ void round_each_run(const float* w, bfloat16* copies, Table table) {
   const Run run = run_of(table, blockIdx.x);
-  if (run.segment->copy_offset < 0) return;
-  const int64_t from = run.segment->offset + run.place, to = run.segment->copy_offset + run.place;
-  each_of(run.length, ((from | to) & 3) == 0, CopyRun{w + from, copies + to});
+  if (run.copy < 0) return;
+  const RoundRun f{w + run.at, copies + run.copy};
+  each_element(run.length, takes_packs(f.w) && takes_packs(f.copy), f);
 }
 
-__global__ void step_verdict(double* s, const double* loss_sum, const double* sum_squares,
-                             double max_norm) {
+__global__ void judge(double* s, const double* loss_sum, const double* sum_squares, double most) {
   const double loss = *loss_sum / fmax(s[ops::kLabels], 1.0), norm = sqrt(*sum_squares);
   const bool apply =
       s[ops::kLabels] > 0 && isfinite(loss) && isfinite(norm) && loss <= s[ops::kLossBound];
   s[ops::kApply] = apply ? 1 : 0;
   s[ops::kCount] += s[ops::kApply];
-  s[ops::kClip] = max_norm > 0 ? fmin(1.0, max_norm / (norm + 1e-6)) : 1.0;
+  s[ops::kClip] = most > 0 ? fmin(1.0, most / (norm + 1e-6)) : 1.0;
 }
 
-struct Adam {
-  float beta1, beta2, eps;
-};
-// What a step does to every weight of a run.
-struct UpdateRun {
-  Adam adam;
-  float clip, keep, rate, root;
+struct Buffers {
   float *w, *m, *v;
   const float* g;
-  bfloat16* copy;  // null: it has none
+  bfloat16* copies;  // or null
+};
+// What a step does to every weight of a piece.
+struct Update {
+  float clip, keep, rate, root, beta1, beta2, eps;
+};
+
+struct UpdateRun {
+  Buffers b;
+  Update u;
   template <int N>
   __device__ void at(int64_t i) const {
-    float wi[N], mi[N], vi[N], gi[N];
-    load<N>(w + i, wi), load<N>(m + i, mi), load<N>(v + i, vi), load<N>(g + i, gi);
+    float w[N], m[N], v[N], g[N];
+    load(b.w + i, w), load(b.m + i, m), load(b.v + i, v), load(b.g + i, g);
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const float gradient = gi[j] * clip;
-      mi[j] = adam.beta1 * mi[j] + (1 - adam.beta1) * gradient;
-      vi[j] = adam.beta2 * vi[j] + (1 - adam.beta2) * gradient * gradient;
-      wi[j] = wi[j] * keep - rate * mi[j] / (sqrtf(vi[j]) * root + adam.eps);
+    for (int k = 0; k < N; ++k) {
+      const float gk = g[k] * u.clip;
+      m[k] = u.beta1 * m[k] + (1 - u.beta1) * gk;
+      v[k] = u.beta2 * v[k] + (1 - u.beta2) * gk * gk;
+      w[k] = w[k] * u.keep - u.rate * m[k] / (sqrtf(v[k]) * u.root + u.eps);
     }
-    store<N>(w + i, wi), store<N>(m + i, mi), store<N>(v + i, vi);
-    if (copy) store<N>(copy + i, wi);
+    store(b.w + i, w), store(b.m + i, m), store(b.v + i, v);
+    if (b.copies) store(b.copies + i, w);
   }
 };
 
-struct State {
-  float *w, *m, *v;
-  const float* g;
-  bfloat16* copies;
-};
+__device__ Update update_of(const double* s, const ops::Segment& piece, float beta1, float beta2,
+                            float eps) {
+  const double correct1 = 1 - pow(static_cast<double>(beta1), s[ops::kCount]);
+  const double correct2 = 1 - pow(static_cast<double>(beta2), s[ops::kCount]);
+  const double lr = s[ops::kLr] * piece.lr_multiplier;
+  const double decay = lr * piece.weight_decay * s[ops::kWeightDecayFactor];
+  return {static_cast<float>(s[ops::kClip]),
+          static_cast<float>(1 - decay),
+          static_cast<float>(lr / correct1),
+          static_cast<float>(1 / sqrt(correct2)),
+          beta1,
+          beta2,
+          eps};
+}
 
-__global__ void __launch_bounds__(kThreads)
-    adamw(State state, const double* s, Table table, Adam adam) {
-  if (s[ops::kApply] == 0) return;
-  __shared__ float rate, root, keep;
-  const Run run = run_of(table, blockIdx.x);
+__global__ void adamw_each_run(Buffers flat, const double* scalars, Table table, float beta1,
+                               float beta2, float eps) {
+  if (scalars[ops::kApply] == 0) return;
+  __shared__ Run run;
+  __shared__ Update update;
   if (threadIdx.x == 0) {
-    const double correct1 = 1 - pow(static_cast<double>(adam.beta1), s[ops::kCount]);
-    const double correct2 = 1 - pow(static_cast<double>(adam.beta2), s[ops::kCount]);
-    const double lr = s[ops::kLr] * run.segment->lr_multiplier;
-    rate = static_cast<float>(lr / correct1), root = static_cast<float>(1 / sqrt(correct2));
-    keep = static_cast<float>(1 - lr * run.segment->weight_decay * s[ops::kWeightDecayFactor]);
+    run = run_of(table, blockIdx.x);
+    update = update_of(scalars, *run.segment, beta1, beta2, eps);
   }
   __syncthreads();
-  const bool has_copy = state.copies && run.segment->copy_offset >= 0;
-  const int64_t at = run.segment->offset + run.place;
-  const int64_t copy_at = has_copy ? run.segment->copy_offset + run.place : 0;
-  each_of(run.length, ((at | copy_at) & 3) == 0,
-          UpdateRun{adam, static_cast<float>(s[ops::kClip]), keep, rate, root, state.w + at,
-                    state.m + at, state.v + at, state.g + at,
-                    has_copy ? state.copies + copy_at : nullptr});
+  const bool copied = flat.copies && run.copy >= 0;
+  const Buffers b{flat.w + run.at, flat.m + run.at, flat.v + run.at, flat.g + run.at,
+                  copied ? flat.copies + run.copy : nullptr};
+  const bool aligned = takes_packs(b.w) && takes_packs(b.m) && takes_packs(b.v) &&
+                       takes_packs(b.g) && takes_packs(b.copies);
+  each_element(run.length, aligned, UpdateRun{b, update});
 }
 
 // ---- launchers ----------------------------------------------------------------------------------
@@ -162,7 +174,6 @@ Table table_of(const ops::Segments& segments) {
   return {reinterpret_cast<const ops::Segment*>(ptr<const uint8_t>(segments.table)),
           segments.count};
 }
-unsigned blocks(const ops::Segments& segments) { return static_cast<unsigned>(segments.runs); }
 
 }  // namespace
 
@@ -173,22 +184,18 @@ void need(const ops::SumSquares& op, WorkspaceNeed& n) {
 
 template <>
 void run(const ops::SumSquares& op, Stream stream) {
+  const cudaStream_t at = stream_of(stream);
   const Table table = table_of(op.segments);
   auto* partial = workspace<double>(stream, 0, op.segments.runs);
   auto* squares = ptr<double>(op.squares);
-  const cudaStream_t on = stream_of(stream);
-  if (op.segments.runs > 0) {
-    square_runs<<<blocks(op.segments), kThreads, 0, on>>>(ptr<const float>(op.x), table, partial);
-    launched("square_runs");
-  }
-  if (op.segments.count > 0) {
-    fold_segments<<<static_cast<unsigned>(op.segments.count), kThreads, 0, on>>>(table, partial,
-                                                                                 squares);
-    launched("fold_segments");
-  }
-  if (!op.total) return;
-  fold_total<<<1, kThreads, 0, on>>>(squares, op.segments.count, ptr<double>(*op.total));
-  launched("fold_total");
+  if (op.segments.runs > 0)
+    square_each_run<<<static_cast<unsigned>(op.segments.runs), kRunThreads, 0, at>>>(
+        ptr<const float>(op.x), table, partial);
+  if (table.count > 0)
+    square_pieces<<<static_cast<unsigned>(table.count), kRunThreads, 0, at>>>(partial, table,
+                                                                              squares);
+  if (op.total) square_all<<<1, kRunThreads, 0, at>>>(squares, table.count, ptr<double>(*op.total));
+  launched("sum_squares");
 }
 
 template <>
@@ -197,9 +204,9 @@ void need(const ops::ComputeCopies&, WorkspaceNeed&) {}
 template <>
 void run(const ops::ComputeCopies& op, Stream stream) {
   if (op.segments.runs == 0) return;
-  compute_copies<<<blocks(op.segments), kThreads, 0, stream_of(stream)>>>(
+  round_each_run<<<static_cast<unsigned>(op.segments.runs), kRunThreads, 0, stream_of(stream)>>>(
       ptr<const float>(op.w), ptr<bfloat16>(op.copies), table_of(op.segments));
-  launched("compute_copies");
+  launched("round_each_run");
 }
 
 template <>
@@ -207,10 +214,9 @@ void need(const ops::StepVerdict&, WorkspaceNeed&) {}
 
 template <>
 void run(const ops::StepVerdict& op, Stream stream) {
-  step_verdict<<<1, 1, 0, stream_of(stream)>>>(ptr<double>(op.scalars),
-                                               ptr<const double>(op.loss_sum),
-                                               ptr<const double>(op.sum_squares), op.max_norm);
-  launched("step_verdict");
+  judge<<<1, 1, 0, stream_of(stream)>>>(ptr<double>(op.scalars), ptr<const double>(op.loss_sum),
+                                        ptr<const double>(op.sum_squares), op.max_norm);
+  launched("judge");
 }
 
 template <>
@@ -219,12 +225,11 @@ void need(const ops::AdamW&, WorkspaceNeed&) {}
 template <>
 void run(const ops::AdamW& op, Stream stream) {
   if (op.segments.runs == 0) return;
-  const State state{ptr<float>(op.w), ptr<float>(op.m), ptr<float>(op.v), ptr<const float>(op.g),
-                    op.copies ? ptr<bfloat16>(*op.copies) : nullptr};
-  adamw<<<blocks(op.segments), kThreads, 0, stream_of(stream)>>>(
-      state, ptr<const double>(op.scalars), table_of(op.segments),
-      Adam{op.beta1, op.beta2, op.eps});
-  launched("adamw");
+  const Buffers flat{ptr<float>(op.w), ptr<float>(op.m), ptr<float>(op.v), ptr<const float>(op.g),
+                     op.copies ? ptr<bfloat16>(*op.copies) : nullptr};
+  adamw_each_run<<<static_cast<unsigned>(op.segments.runs), kRunThreads, 0, stream_of(stream)>>>(
+      flat, ptr<const double>(op.scalars), table_of(op.segments), op.beta1, op.beta2, op.eps);
+  launched("adamw_each_run");
 }
 
 }  // namespace ft::cuda

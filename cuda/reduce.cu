@@ -1,88 +1,85 @@
-// Sums and peaks of tensors. Contracts in core/ops/reduce.h.
+// Sums and peaks of tensors, by runs of kRun elements of a row.
 #include "core/ops.h"
-#include "cuda/common/elementwise.h"
+#include "cuda/common/runs.h"
 
 namespace ft::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
-
-// The runs that a tensor of one or two dims is cut into; dense memory counts as one row.
+// Rows and columns of a tensor of one or two dims; dense memory is one row.
 struct Runs {
-  int64_t rows, cols, per_row;
+  int64_t rows, cols, stride, per_row;
   explicit Runs(const Tensor& t) {
-    const Shape shape = shape_of(t);
-    rows = shape.rows, cols = shape.cols, per_row = blocks_of(cols, ops::kRun);
+    const Extent extent = extent_of({t});
+    rows = extent.rows, cols = extent.cols;
+    stride = rows > 1 ? t.stride[0] : 0;
+    per_row = blocks_of(cols, ops::kRun);
   }
   __host__ __device__ int64_t count() const { return rows * per_row; }
+  __device__ int64_t begin(int64_t run) const { return run % per_row * ops::kRun; }  // column
+  __device__ int64_t length(int64_t run) const { return min(ops::kRun, cols - begin(run)); }
+  __device__ int64_t offset(int64_t run) const { return run / per_row * stride + begin(run); }
 };
 
 // ---- kernels ------------------------------------------------------------------------------------
 
 template <class E>
-__global__ void __launch_bounds__(kThreads)
-    sum_runs(Rows<const E> x, Runs runs, bool squared, double* partial) {
-  for (int64_t run = blockIdx.x; run < runs.count(); run += gridDim.x) {
-    const int64_t begin = run % runs.per_row * ops::kRun;
-    const int64_t end = min(begin + ops::kRun, runs.cols);
-    const E* row = x[run / runs.per_row];
-    double sum = 0;
-    for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-      const auto value = static_cast<double>(to_float(row[i]));
-      sum += squared ? value * value : value;
-    }
-    sum = block_sum<kThreads>(sum);
-    if (threadIdx.x == 0) partial[run] = sum;
-  }
+__global__ void sum_each_run(const E* x, Runs runs, bool squared, double* partial) {
+  const int64_t r = blockIdx.x;
+  const double sum = sum_of_run(x + runs.offset(r), runs.length(r), squared);
+  if (threadIdx.x == 0) partial[r] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    fold_runs(const double* partial, int64_t count, bool accumulate, double* out) {
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += partial[i];
-  sum = block_sum<kThreads>(sum);
+__global__ void sum_all_runs(const double* partial, int64_t count, double* out, bool accumulate) {
+  const double sum = sum_of_runs(partial, count);
   if (threadIdx.x == 0) *out = accumulate ? *out + sum : sum;
 }
 
-// Of numbers without sign the larger has the larger bits, and NaN the largest.
+// Magnitudes order like their bits, with NaN above infinity; of whole numbers the largest does not
+// depend on the order.
 template <class E>
-__global__ void __launch_bounds__(kThreads) abs_max(Rows<const E> x, Runs runs, unsigned* highest) {
-  unsigned most = 0;
-  for (int64_t run = blockIdx.x; run < runs.count(); run += gridDim.x) {
-    const int64_t begin = run % runs.per_row * ops::kRun;
-    const int64_t end = min(begin + ops::kRun, runs.cols);
-    const E* row = x[run / runs.per_row];
-    for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
-      most = max(most, __float_as_uint(to_float(row[i])) & 0x7fffffffu);
-  }
-  most = __reduce_max_sync(0xffffffffu, most);
-  if (threadIdx.x % kWarp == 0) atomicMax(highest, most);  // in any order the same
+__global__ void peak_of_run(const E* x, Runs runs, unsigned* peak) {
+  unsigned high = 0;
+  each_of_run(x + runs.offset(blockIdx.x), runs.length(blockIdx.x),
+              [&](float v) { high = max(high, __float_as_uint(fabsf(v))); });
+  high = __reduce_max_sync(0xffffffffu, high);
+  if (threadIdx.x % kWarp == 0) atomicMax(peak, high);
 }
 
-__global__ void __launch_bounds__(kThreads)
-    sum_by_row(const float* losses, const int32_t* labels, const int32_t* group, int64_t rows,
-               int64_t length, int64_t groups, double* sums) {
-  for (int64_t r = 0; r < rows; ++r) {
-    double loss = 0, counted = 0;
-    for (int64_t i = threadIdx.x; i < length; i += kThreads) {
-      loss += static_cast<double>(losses[r * length + i]);
-      counted += labels[r * length + i] >= 0 ? 1 : 0;
+constexpr int kRowTokens = 1024;
+
+// A row's losses are added in order by one thread, from shared memory that all fill.
+__global__ void sum_row(const float* losses, const int32_t* labels, int64_t length, double* sums,
+                        double* counts) {
+  __shared__ float part[kRowTokens];
+  const int64_t first = blockIdx.x * length;
+  double sum = 0, counted = 0;
+  for (int64_t begin = 0; begin < length; begin += kRowTokens) {
+    const int n = static_cast<int>(min(static_cast<int64_t>(kRowTokens), length - begin));
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += kRunThreads) {
+      part[i] = losses[first + begin + i];
+      counted += labels[first + begin + i] >= 0;
     }
-    loss = block_sum<kThreads>(loss), counted = block_sum<kThreads>(counted);
-    if (threadIdx.x != 0) continue;
-    sums[group[r]] += loss;
-    sums[groups + group[r]] += counted;
+    __syncthreads();
+    for (int i = 0; threadIdx.x == 0 && i < n; ++i) sum += part[i];
   }
+  counted = block_sum<kRunThreads>(counted);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum, counts[blockIdx.x] = counted;
 }
 
-// ---- launchers ----------------------------------------------------------------------------------
-
-unsigned grid_of(const Runs& runs) {
-  return static_cast<unsigned>(std::clamp<int64_t>(runs.count(), 1, 1 << 20));
+__global__ void add_rows(const double* row_sums, const double* row_counts, const int32_t* group,
+                         int64_t rows, int64_t groups, double* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (group[r] < 0 || group[r] >= groups) continue;
+    sums[group[r]] += row_sums[r];
+    sums[groups + group[r]] += row_counts[r];
+  }
 }
 
 }  // namespace
+
+// ---- launchers ----------------------------------------------------------------------------------
 
 template <>
 void need(const ops::Sum& op, WorkspaceNeed& n) {
@@ -92,16 +89,18 @@ void need(const ops::Sum& op, WorkspaceNeed& n) {
 template <>
 void run(const ops::Sum& op, Stream stream) {
   const Runs runs(op.x);
-  auto* partial = workspace<double>(stream, 0, runs.count());
-  with_float(op.x.dtype, [&](auto element) {
-    using E = decltype(element);
-    sum_runs<<<grid_of(runs), kThreads, 0, stream_of(stream)>>>(rows_of<const E>(op.x), runs,
-                                                                op.squared, partial);
-    launched("sum_runs");
-  });
-  fold_runs<<<1, kThreads, 0, stream_of(stream)>>>(
-      partial, runs.count(), op.grad == Grad::Accumulate, ptr<double>(op.out));
-  launched("fold_runs");
+  const int64_t count = runs.count();
+  auto* partial = workspace<double>(stream, 0, count);
+  if (count > 0) {
+    with_float(op.x.dtype, [&](auto type) {
+      sum_each_run<<<static_cast<unsigned>(count), kRunThreads, 0, stream_of(stream)>>>(
+          ptr<const decltype(type)>(op.x), runs, op.squared, partial);
+    });
+    launched("sum_each_run");
+  }
+  sum_all_runs<<<1, kRunThreads, 0, stream_of(stream)>>>(partial, count, ptr<double>(op.out),
+                                                         op.grad == Grad::Accumulate);
+  launched("sum_all_runs");
 }
 
 template <>
@@ -110,27 +109,33 @@ void need(const ops::AbsMax&, WorkspaceNeed&) {}
 template <>
 void run(const ops::AbsMax& op, Stream stream) {
   const Runs runs(op.x);
-  auto* out = reinterpret_cast<unsigned*>(ptr<float>(op.out));
-  FT_CUDA(cudaMemsetAsync(out, 0, sizeof(float), stream_of(stream)));
-  with_float(op.x.dtype, [&](auto element) {
-    using E = decltype(element);
-    abs_max<<<grid_of(runs), kThreads, 0, stream_of(stream)>>>(rows_of<const E>(op.x), runs, out);
-    launched("abs_max");
+  FT_CUDA(cudaMemsetAsync(ptr<float>(op.out), 0, sizeof(float), stream_of(stream)));
+  if (runs.count() == 0) return;
+  with_float(op.x.dtype, [&](auto type) {
+    peak_of_run<<<static_cast<unsigned>(runs.count()), kRunThreads, 0, stream_of(stream)>>>(
+        ptr<const decltype(type)>(op.x), runs, reinterpret_cast<unsigned*>(ptr<float>(op.out)));
   });
+  launched("peak_of_run");
 }
 
 template <>
-void need(const ops::SumByRow&, WorkspaceNeed&) {}
+void need(const ops::SumByRow& op, WorkspaceNeed& n) {
+  need_workspace(n, 0, 2 * op.group_of_row.size() * static_cast<int64_t>(sizeof(double)));
+}
 
 template <>
 void run(const ops::SumByRow& op, Stream stream) {
   const int64_t rows = op.group_of_row.size();
   if (rows == 0) return;
-  sum_by_row<<<1, kThreads, 0, stream_of(stream)>>>(
-      ptr<const float>(op.losses), ptr<const int32_t>(op.labels),
-      ptr<const int32_t>(op.group_of_row), rows, op.losses.size() / rows, op.sums.size() / 2,
-      ptr<double>(op.sums));
-  launched("sum_by_row");
+  auto* partial = workspace<double>(stream, 0, 2 * rows);
+  sum_row<<<static_cast<unsigned>(rows), kRunThreads, 0, stream_of(stream)>>>(
+      ptr<const float>(op.losses), ptr<const int32_t>(op.labels), op.losses.size() / rows, partial,
+      partial + rows);
+  launched("sum_row");
+  add_rows<<<1, 1, 0, stream_of(stream)>>>(partial, partial + rows,
+                                           ptr<const int32_t>(op.group_of_row), rows,
+                                           op.sums.size() / 2, ptr<double>(op.sums));
+  launched("add_rows");
 }
 
 }  // namespace ft::cuda

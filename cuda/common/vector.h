@@ -1,132 +1,134 @@
-// Runs of neighbouring elements moved at once, and column sums of partial rows. For .cu files.
+// Elements of a row in packs: loaded and stored 16 bytes at a time where memory is aligned to it,
+// one by one elsewhere. And the launch of a function over all packs of a matrix.
 #pragma once
 
 #include "cuda/common/launch.h"
 
+#include <cstdint>
+#include <initializer_list>
+
 namespace ft::cuda {
 
-// The widest word that moves `bytes` at once.
-template <int kBytes>
-using Word = std::conditional_t<kBytes % 16 == 0, uint4,
-                                std::conditional_t<kBytes % 8 == 0, uint2, unsigned>>;
+constexpr int kPack = 8;
 
-// N elements, as fp32; with N > 1 at an address that is a multiple of the word's size.
+template <class E, int N>
+struct alignas(N * sizeof(E) < 16 ? N * sizeof(E) : 16) Pack {
+  E at[N];
+};
+
+template <int N, class E>
+__device__ inline Pack<E, N> get_pack(const E* from) {
+  return *reinterpret_cast<const Pack<E, N>*>(from);
+}
+template <int N, class E>
+__device__ inline void put_pack(E* to, const Pack<E, N>& pack) {
+  *reinterpret_cast<Pack<E, N>*>(to) = pack;
+}
+// The same as floats.
 template <int N, class E>
 __device__ inline void load(const E* from, float (&to)[N]) {
-  if constexpr (N == 1) {
-    to[0] = to_float(*from);
+  const Pack<E, N> pack = get_pack<N>(from);
+#pragma unroll
+  for (int i = 0; i < N; ++i) to[i] = to_float(pack.at[i]);
+}
+// To device memory in words of 16 or 8 bytes, spelled out: the compiler splits packs into their elements otherwise.
+template <int N, class E>
+__device__ inline unsigned word_of(const float (&from)[N], int i) {
+  if constexpr (std::is_same_v<E, bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+    return *reinterpret_cast<const unsigned*>(&pair);
   } else {
-    using W = Word<N * sizeof(E)>;
-    constexpr int kEach = sizeof(W) / sizeof(E);
-#pragma unroll
-    for (int k = 0; k < N / kEach; ++k) {
-      const W word = reinterpret_cast<const W*>(from)[k];
-#pragma unroll
-      for (int j = 0; j < kEach; ++j)
-        to[k * kEach + j] = to_float(reinterpret_cast<const E*>(&word)[j]);
-    }
+    return __float_as_uint(from[i]);
   }
 }
 template <int N, class E>
 __device__ inline void store(E* to, const float (&from)[N]) {
+  constexpr int kWords = static_cast<int>(N * sizeof(E) / sizeof(unsigned));
   if constexpr (N == 1) {
     *to = from_float<E>(from[0]);
+  } else if constexpr (kWords % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4)
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(
+                       __cvta_generic_to_global(reinterpret_cast<uint4*>(to) + i / 4)),
+                   "r"(word_of<N, E>(from, i)), "r"(word_of<N, E>(from, i + 1)),
+                   "r"(word_of<N, E>(from, i + 2)), "r"(word_of<N, E>(from, i + 3))
+                   : "memory");
   } else {
-    using W = Word<N * sizeof(E)>;
-    constexpr int kEach = sizeof(W) / sizeof(E);
-#pragma unroll
-    for (int k = 0; k < N / kEach; ++k) {
-      W word;
-#pragma unroll
-      for (int j = 0; j < kEach; ++j)
-        reinterpret_cast<E*>(&word)[j] = from_float<E>(from[k * kEach + j]);
-      reinterpret_cast<W*>(to)[k] = word;
-    }
+    static_assert(kWords == 2);
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(word_of<N, E>(from, 0)), "r"(word_of<N, E>(from, 1))
+                 : "memory");
   }
 }
 
-// Whether every row of a tensor begins at a multiple of 16 bytes.
-inline bool aligned(const Tensor& t) {
-  const int64_t row = t.dims > 1 ? t.stride[0] * size_of(t.dtype) : 0;
-  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && row % 16 == 0;
+inline bool is_aligned(const Tensor& t) {
+  const bool rows = t.dims > 1 && t.rows() > 1;
+  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 &&
+         (!rows || t.stride[0] * size_of(t.dtype) % 16 == 0);
+}
+inline bool are_aligned(std::initializer_list<Tensor> tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), is_aligned);
 }
 
-// f(column, integral_constant<int, N>) for each of this thread's runs of N neighbouring columns: N
-// is kPack, then 1 for those that fill no pack. A thread of kThreads gets the same each time.
-template <int kPack, int kThreads, class F>
-__device__ inline void each_pack(int64_t columns, F&& f) {
-  const int64_t whole = columns / kPack * kPack;
-  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kPack; c < whole; c += kThreads * kPack)
-    f(c, std::integral_constant<int, kPack>{});
-  if constexpr (kPack > 1)
-    for (int64_t c = whole + threadIdx.x; c < columns; c += kThreads)
-      f(c, std::integral_constant<int, 1>{});
+// f(std::integral_constant<int, elements of a pack>)
+template <int N = kPack, class F>
+void with_pack(bool aligned, F&& f) {
+  if (aligned) f(std::integral_constant<int, N>{});
+  else f(std::integral_constant<int, 1>{});
 }
 
-// ---- sums of partial rows -----------------------------------------------------------------------
-
-constexpr int kFoldColumns = 32, kFoldSlices = 32;
-
-// put(column, sum of a column of [rows][columns]): slices of neighbouring rows, each in order, then
-// the slices in order.
-template <class Put>
-__global__ void __launch_bounds__(kFoldColumns* kFoldSlices)
-    fold_rows(const float* partial, int64_t rows, int64_t columns, Put put) {
-  __shared__ double parts[kFoldSlices][kFoldColumns];
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kFoldColumns + threadIdx.x;
-  const int64_t slice = blocks_of<int64_t>(rows, kFoldSlices), begin = threadIdx.y * slice,
-                end = begin + slice < rows ? begin + slice : rows;
-  double sum = 0;
-  if (c < columns)
-#pragma unroll 8
-    for (int64_t r = begin; r < end; ++r) sum += partial[r * columns + c];
-  parts[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || c >= columns) return;
-  for (int s = 1; s < kFoldSlices; ++s) sum += parts[s][threadIdx.x];
-  put(c, sum);
-}
-template <class Put>
-void fold(const float* partial, int64_t rows, int64_t columns, const Put& put, Stream stream) {
-  if (columns == 0) return;
-  const auto blocks = static_cast<unsigned>(blocks_of<int64_t>(columns, kFoldColumns));
-  fold_rows<<<blocks, dim3(kFoldColumns, kFoldSlices), 0, stream_of(stream)>>>(partial, rows,
-                                                                               columns, put);
-  launched("fold");
-}
-
-// Into a gradient, in place.
-struct PutGradient {
-  float* to;
-  bool accumulate;
-  __device__ void operator()(int64_t c, double sum) const {
-    to[c] = static_cast<float>(accumulate ? to[c] + sum : sum);
-  }
+// Tensors of one shape as rows and columns: one row where none has gaps.
+struct Extent {
+  int64_t rows, cols;
 };
-
-// ---- norms --------------------------------------------------------------------------------------
-
-// Rows whose column sums a block keeps to itself; by the shape only.
-inline int64_t rows_per_block(int64_t rows) {
-  return std::clamp<int64_t>(blocks_of<int64_t>(rows, 1024), 8, 64);
+inline Extent extent_of(std::initializer_list<Tensor> tensors) {
+  const Tensor& t = *tensors.begin();
+  const bool flat = t.dims < 2 || std::all_of(tensors.begin(), tensors.end(),
+                                              [](const Tensor& x) { return x.dense(); });
+  return flat ? Extent{1, t.size()} : Extent{t.rows(), t.cols()};
 }
 
-// Column sums of a block lie in shared memory up to this many, else in their partial row.
-constexpr int64_t kSharedSums = 11 * 1024;
-inline int64_t shared_sums(int64_t columns) {
-  return columns <= kSharedSums ? columns * static_cast<int64_t>(sizeof(float)) : 0;
+// f.at<N>(row, column) for packs of N columns, and of 1 for those that are left over.
+template <int N, class F>
+__global__ void each_pack(int64_t cols, unsigned per_row, F f) {
+  const int64_t row = blockIdx.x / per_row;
+  const int64_t part = blockIdx.x % per_row;
+  const int64_t col = (part * blockDim.x + threadIdx.x) * N;
+  if (col + N <= cols) {
+    f.template at<N>(row, col);
+  } else {
+    for (int64_t c = col; c < cols; ++c) f.template at<1>(row, c);
+  }
 }
-
-// f(integral_constant<int, kPack>, integral_constant<int, kThreads>) for a row of `columns`.
 template <class F>
-void with_row_shape(int64_t columns, bool packs, F&& f) {
-  using std::integral_constant;
-  const auto threads = [&](auto pack) {
-    if (columns <= 64 * 2 * static_cast<int64_t>(pack)) f(pack, integral_constant<int, 64>{});
-    else f(pack, integral_constant<int, 256>{});
-  };
-  if (packs) threads(integral_constant<int, 8>{});
-  else threads(integral_constant<int, 1>{});
+void launch_packs(const char* name, Extent extent, bool aligned, Stream stream, const F& f) {
+  if (extent.rows <= 0 || extent.cols <= 0) return;
+  with_pack(aligned, [&](auto pack) {
+    constexpr int N = decltype(pack)::value;
+    const int64_t packs = blocks_of<int64_t>(extent.cols, N);
+    const int64_t threads = std::min<int64_t>(256, blocks_of<int64_t>(packs, kWarp) * kWarp);
+    const int64_t per_row = blocks_of(packs, threads);
+    each_pack<N><<<static_cast<unsigned>(extent.rows * per_row), static_cast<unsigned>(threads), 0,
+                   stream_of(stream)>>>(extent.cols, static_cast<unsigned>(per_row), f);
+  });
+  launched(name);
+}
+
+// 1 / (1 + e^-x): to an ulp or two for fp32, to what bf16 can tell for bf16.
+template <class E>
+__device__ inline float sigmoid(float x) {
+  if constexpr (std::is_same_v<E, bfloat16>) return __fdividef(1.0f, 1.0f + __expf(-x));
+  else return 1.0f / (1.0f + expf(-x));
+}
+template <class E>
+__device__ inline float silu(float x) {
+  return x * sigmoid<E>(x);
+}
+template <class E>
+__device__ inline float silu_slope(float x) {
+  const float s = sigmoid<E>(x);
+  return s * (1.0f + x * (1.0f - s));
 }
 
 }  // namespace ft::cuda
