@@ -104,12 +104,15 @@ Sorted sorted_in(int32_t* memory, int64_t T) {
   return {memory, memory + T, memory + 2 * T, memory + 3 * T};
 }
 
-// With null memory it only says how many bytes it takes.
-size_t sort(void* memory, size_t bytes, const Sorted& s, int64_t T, int64_t V, cudaStream_t at) {
+// Bytes that the sort works in: more than it asks for at any number of tokens, and known without a
+// GPU, which a plan has not.
+int64_t sort_bytes(int64_t T) { return 16 * T + (int64_t{4} << 20); }
+
+void sort(void* memory, const Sorted& s, int64_t T, int64_t V, cudaStream_t at) {
+  auto bytes = static_cast<size_t>(sort_bytes(T));
   const int bits = std::bit_width(static_cast<uint64_t>(V));
   FT_CUDA(cub::DeviceRadixSort::SortPairs(memory, bytes, s.keys_in, s.keys, s.tokens_in, s.tokens,
                                           narrow<int>(T), 0, bits, at));
-  return bytes;
 }
 
 template <int N, class E>
@@ -146,7 +149,7 @@ void need(const ops::EmbeddingGrad& op, WorkspaceNeed& n) {
   const int64_t T = op.dy.rows();
   if (T == 0) return;
   need_workspace(n, 0, 4 * T * static_cast<int64_t>(sizeof(int32_t)));
-  need_workspace(n, 1, static_cast<int64_t>(sort(nullptr, 0, {}, T, op.dweight.rows(), nullptr)));
+  need_workspace(n, 1, sort_bytes(T));
 }
 
 template <>
@@ -161,8 +164,7 @@ void run(const ops::EmbeddingGrad& op, Stream stream) {
   number_tokens<<<static_cast<unsigned>(blocks_of<int64_t>(T, kThreads)), kThreads, 0, at>>>(
       ptr<const int32_t>(op.ids), T, narrow<int32_t>(V), op.padding_id, s.keys_in, s.tokens_in);
   launched("number_tokens");
-  const size_t bytes = sort(nullptr, 0, s, T, V, at);
-  sort(workspace(stream, 1, static_cast<int64_t>(bytes)), bytes, s, T, V, at);
+  sort(workspace(stream, 1, sort_bytes(T)), s, T, V, at);
   with_float(op.dy.dtype, [&](auto type) {
     using E = decltype(type);
     with_pack<4>(is_aligned(op.dy) && C % 4 == 0,

@@ -44,7 +44,4 @@ E* workspace(Stream stream, int slot, int64_t count) {
 }
 int64_t workspace_bytes();
 
-// Streams that ops run on, each with workspaces.
-constexpr int kOpStreams = 2;
-
 }  // namespace ft::cuda
