@@ -90,17 +90,19 @@ class Recorder : public Observer {
 // A model of random weights that takes the same optimizer step again and again.
 class Bench {
  public:
-  Bench(const Config& config, Device& device)
+  // documents: tokens of each; 0: one a sequence.
+  Bench(const Config& config, Device& device, int64_t documents)
       : device_(device), engine_(device, engine_options(config, false)) {
     const int64_t B = config.train.micro_batch, T = config.data.sequence_length;
     initialise(engine_.store(), config.run.seed);
     engine_.refresh_weights();
-    std::vector<int64_t> ids;
+    std::vector<int64_t> ids, of_document;
+    for (int64_t t = 0; documents > 0 && t < B * T; ++t) of_document.push_back(t / documents);
     for (int64_t t = 0; t < B * T; ++t)
       ids.push_back(
           static_cast<int64_t>(random_words(1, Purpose::Test, 0, static_cast<uint64_t>(t))[0] %
                                static_cast<uint32_t>(config.model.vocab_size)));
-    const Batch batch = make_batch(B, T, ids, {}, {});
+    const Batch batch = make_batch(B, T, ids, of_document, {});
     extent_ = engine_.feed(0, batch);
     engine_.set_inv_count(static_cast<double>(std::max<int64_t>(batch.valid, 1)));
   }
@@ -243,10 +245,12 @@ std::string profile_text(const Profile& profile, const Ceiling& ceiling) {
 json measure(const BenchOptions& o, const std::string& path, const Ceiling& ceiling, Device& device,
              std::string& text) {
   const Config config = config_of(o, path);
-  Bench bench(config, device);
+  Bench bench(config, device, o.documents);
   json result = {{"config", path}};
-  text = fmt::format("\n{}: {} x {} tokens, {}, {}\n", path, o.sequences, o.tokens, o.precision,
-                     on_what(ceiling));
+  text = fmt::format(
+      "\n{}: {} x {} tokens, {}, {}, {}\n", path, o.sequences, o.tokens,
+      o.documents > 0 ? fmt::format("documents of {}", o.documents) : "one document a sequence",
+      o.precision, on_what(ceiling));
   if (!o.step) {
     Recorder recorder(device);
     bench.steps(o.seconds, &recorder, &recorder);
@@ -295,11 +299,8 @@ int bench(const BenchOptions& o) {
   const auto ceilings = device->kind() == DeviceKind::Cuda
                             ? std::vector{measure_gpu(*device, dtype, seconds)}
                             : measure_ceilings(threads, dtype, seconds);
-  json all = {{"machine", device->description()},
-              {"precision", o.precision},
-              {"threads", threads},
-              {"sequences", o.sequences},
-              {"tokens", o.tokens}};
+  json all = {{"machine", device->description()}, {"precision", o.precision}, {"threads", threads},
+              {"sequences", o.sequences},         {"documents", o.documents}, {"tokens", o.tokens}};
   for (const Ceiling& c : ceilings)
     all["ceilings"].push_back(
         {{"threads", c.threads}, {"flops", c.flops}, {"copy_bytes", c.copy_bytes}});
@@ -329,6 +330,10 @@ void add_bench(CLI::App& app, Run& run) {
                 "YAML files whose models to measure. Default: Tiny-90M and the quickstart");
   c->add_option("--sequences", o->sequences, "Sequences of the micro-batch")
       ->transform(whole(1))
+      ->capture_default_str();
+  c->add_option("--documents", o->documents,
+                "Tokens of each document that the sequences are packed from; 0: one a sequence")
+      ->transform(whole(0))
       ->capture_default_str();
   c->add_option("--tokens", o->tokens, "Tokens of a sequence")
       ->transform(whole(1))
