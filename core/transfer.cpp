@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <thread>
 
 namespace ft {
 
@@ -105,14 +107,41 @@ void Transfer::get(const Tensor& from, void* to, Dtype host, int64_t pitch) {
   });
 }
 
-void Transfer::fill(const Tensor& to, const std::function<void(int64_t row, float* to)>& f) {
+namespace {
+
+// f(i) for i in [0, n), shared out among threads; the first error is thrown.
+void share_out(int64_t n, int threads, const std::function<void(int64_t)>& f) {
+  const auto count = std::min<int64_t>(n, threads);
+  if (count <= 1) {
+    for (int64_t i = 0; i < n; ++i) f(i);
+    return;
+  }
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(count));
+  std::vector<std::thread> at_work;
+  for (int64_t t = 0; t < count; ++t)
+    at_work.emplace_back([&, t] {
+      try {
+        for (int64_t i = n * t / count; i < n * (t + 1) / count; ++i) f(i);
+      } catch (...) {
+        errors[static_cast<size_t>(t)] = std::current_exception();
+      }
+    });
+  for (std::thread& thread : at_work) thread.join();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+
+void Transfer::fill(const Tensor& to, const std::function<void(int64_t row, float* to)>& f,
+                    int threads) {
   const int64_t rows = to.rows(), cols = rows > 0 ? to.size() / rows : 0;
   if (cols == 0) return;
   const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(kHalf) / 4 / cols);
   std::vector<float> values(static_cast<size_t>(std::min(most, rows) * cols));
   for (int64_t r = 0; r < rows; r += most) {
     const int64_t n = std::min(most, rows - r);
-    for (int64_t i = 0; i < n; ++i) f(r + i, values.data() + i * cols);
+    share_out(n, threads, [&](int64_t i) { f(r + i, values.data() + i * cols); });
     upload(to.row_range(r, r + n), values.data());
   }
 }

@@ -28,8 +28,10 @@ class Transfer {
   void upload(const Tensor& to, const E* from, int64_t pitch = 0) {
     put(to, from, dtype_of<E>(), pitch);
   }
-  // Rows of [rows, columns], or elements of [rows], that f(row, to) writes.
-  void fill(const Tensor& to, const std::function<void(int64_t row, float* to)>& f);
+  // Rows of [rows, columns], or elements of [rows], that f(row, to) writes. With several threads f
+  // is called by all of them at once.
+  void fill(const Tensor& to, const std::function<void(int64_t row, float* to)>& f,
+            int threads = 1);
 
   // Returns when the values are there.
   template <class E>

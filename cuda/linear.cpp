@@ -46,7 +46,7 @@ struct Key {
   uint32_t a_align, b_align, c_align, y_align;
   Dtype in, out;
   bool trans_a, trans_b, adds;
-  auto operator<=>(const Key&) const = default;
+  auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): its mistake
 };
 
 struct Plan {

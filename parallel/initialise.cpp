@@ -38,15 +38,16 @@ double starting_value(const Init& init, uint64_t seed, uint64_t stream, int64_t 
 
 }  // namespace
 
-void initialise(Store& store, uint64_t seed) {
-  store.load([&](const Piece& piece, int64_t r, float* to) {
+void initialise(Store& store, uint64_t seed, int threads) {
+  const auto value_row = [&](const Piece& piece, int64_t r, float* to) {
     const uint64_t stream = name_hash(piece.name.data(), piece.name.size()) >> 8;
     const int64_t width = piece.shape.size() > 1 ? piece.shape[piece.shape.size() - 1] : 1;
     for (int64_t i = 0; i < piece.cols; ++i) {
       const int64_t row = piece.tensor_row + r, col = piece.tensor_col + i;
       to[i] = static_cast<float>(starting_value(piece.init, seed, stream, row * width + col, row));
     }
-  });
+  };
+  store.load(value_row, threads);
 }
 
 }  // namespace ft

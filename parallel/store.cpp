@@ -1,5 +1,6 @@
 #include "parallel/store.h"
 
+#include "core/heartbeat.h"
 #include "parallel/collectives.h"
 
 #include <algorithm>
@@ -108,9 +109,11 @@ int64_t Store::parameters() const {
   return n;
 }
 
-void Store::load(const ReadRow& read) {
+void Store::load(const ReadRow& read, int threads) {
   for_pieces([&](Param& p, Piece& piece) {
-    transfer_->fill(box(p.master, piece), [&](int64_t row, float* to) { read(piece, row, to); });
+    beat();
+    transfer_->fill(
+        box(p.master, piece), [&](int64_t row, float* to) { read(piece, row, to); }, threads);
   });
 }
 

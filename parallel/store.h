@@ -38,8 +38,8 @@ class Store {
 
   // Values from elsewhere: f(piece, row, to) writes a row of the piece's box.
   using ReadRow = std::function<void(const Piece& piece, int64_t row, float* to)>;
-  void load(const ReadRow& read);
-  void load(const Checkpoint& checkpoint);  // weights
+  void load(const ReadRow& read, int threads = 1);  // who may call it at once
+  void load(const Checkpoint& checkpoint);          // weights
   void load_optimizer(const Checkpoint& checkpoint);
   void refresh_copies(Ctx& c);  // compute copies from master weights
 

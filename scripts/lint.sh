@@ -4,8 +4,9 @@
 #   scripts/lint.sh         the product's files, without clang-tidy's slow path analysis; some minutes on 2 cores
 #   scripts/lint.sh --full  the tests as well, and with that analysis; about half an hour on 2 cores
 #
-# Needs build/cpu configured. The formatter's and the linter's findings differ between their versions, so only
-# version 14 is asked (Debian 12, Ubuntu 24.04: packages clang-format-14, clang-tidy-14); where it is absent, that is said.
+# Needs build/cuda or build/cpu configured; without the former the linter leaves out cuda/. The formatter's and the
+# linter's findings differ between their versions, so only version 14 is asked (Debian 12, Ubuntu 24.04: packages
+# clang-format-14, clang-tidy-14); where it is absent, that is said.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -70,7 +71,7 @@ version_14() {
   echo "lint: $1 14 is not here; its part is left out" >&2
 }
 
-mapfile -t sources < <(git ls-files -- '*.h' '*.cpp' '*.inc')
+mapfile -t sources < <(git ls-files -- '*.h' '*.cpp' '*.inc' '*.cu')
 format=$(version_14 clang-format)
 if [[ -n $format ]] && ! "$format" --dry-run --Werror "${sources[@]}"; then
   echo "lint: run clang-format -i on these files" >&2
@@ -79,10 +80,11 @@ fi
 
 tidy=$(version_14 clang-tidy)
 if [[ -n $tidy ]]; then
-  folders=(app core cpu cuda data models parallel)
+  folders=(app core cpu data models parallel) build=build/cpu
+  if [[ -e build/cuda/compile_commands.json ]]; then folders+=(cuda) build=build/cuda; fi
   checks=(--checks=-clang-analyzer-*)
   if ((full)); then folders+=(tests) checks=(); fi
   git ls-files -- "${folders[@]/%//*.cpp}" | grep -v '^tests/fuzz/' |
-    xargs -P "$(nproc)" -n 4 "$tidy" -p build/cpu --quiet --warnings-as-errors='*' "${checks[@]}" 2>/dev/null || failed=1
+    xargs -P "$(nproc)" -n 4 "$tidy" -p "$build" --quiet --warnings-as-errors='*' "${checks[@]}" 2>/dev/null || failed=1
 fi
 exit "$failed"

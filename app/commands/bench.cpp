@@ -94,7 +94,7 @@ class Bench {
   Bench(const Config& config, Device& device, int64_t documents)
       : device_(device), engine_(device, engine_options(config, false)) {
     const int64_t B = config.train.micro_batch, T = config.data.sequence_length;
-    initialise(engine_.store(), config.run.seed);
+    initialise(engine_.store(), config.run.seed, default_threads());
     engine_.refresh_weights();
     std::vector<int64_t> ids, of_document;
     for (int64_t t = 0; documents > 0 && t < B * T; ++t) of_document.push_back(t / documents);

@@ -13,8 +13,8 @@ struct BenchOptions {
   int64_t tokens = 512;  // of a sequence
   int64_t sequences = 1;
   int64_t documents = 0;  // tokens of each that the sequences are packed from; 0: one a sequence
-  std::string filter;  // only ops whose name or shape holds this text
-  double seconds = 2;  // of measuring, a configuration
+  std::string filter;     // only ops whose name or shape holds this text
+  double seconds = 2;     // of measuring, a configuration
   std::string precision = "fp32";
   int threads = 0;    // 0: as training would take
   bool step = false;  // whole steps instead of single ops

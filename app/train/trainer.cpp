@@ -45,6 +45,7 @@ Trainer::Trainer(World& world, Device& device, const Config& config, int threads
                         engine_.optimizer().scalars(), host_word_}),
       guard_(config.guard, std::move(tell)),
       poison_(Poison::from_environment()),
+      threads_(threads),
       facts_(process_facts(device, world.all().size(), threads)) {
   recipe_ = recipe_of(config);
   steps_ = steps_left(recipe_, 0);
@@ -83,7 +84,7 @@ void Trainer::start(const std::optional<std::string>& path) {
   if (!config_.model.init_from.empty()) {
     engine_.load_folder(config_.model.init_from);
   } else {
-    initialise(engine_.store(), config_.run.seed);
+    initialise(engine_.store(), config_.run.seed, threads_);
     engine_.refresh_weights();
   }
 }

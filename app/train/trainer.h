@@ -81,6 +81,7 @@ class Trainer {
   Readback verdict_;
   Guard guard_;
   Poison poison_;
+  int threads_;  // of this rank; 0: not said
   State facts_;
   std::vector<Change> changes_;
   StopAt stop_at_ = StopAt::max();
