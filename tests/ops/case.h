@@ -33,6 +33,10 @@ enum class Norm : uint8_t {
   Largest,    // the largest difference, relative to the largest value
 };
 
+// Foreign columns beside a tensor of so many: eight where eight divides them, so that a GPU takes
+// the rows sixteen bytes at once; else an odd number, so that it cannot.
+inline int64_t gap_of(int64_t cols) { return cols % 8 == 0 ? 8 : 3; }
+
 struct Output {
   std::string name;
   Buffer buffer;

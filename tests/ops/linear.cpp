@@ -169,8 +169,9 @@ TEST_CASE("gemm: backends agree", "[gemm][backends]") {
 TEST_CASE("add_bias and its gradient", "[elementwise]") {
   FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
-    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {130, 3}}) {
-      Buffer y(dtype, T, C, 2), bias(Dtype::F32, C), dy(dtype, T, C, 1), dbias(Dtype::F32, C);
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {130, 3}, {9, 40}}) {
+      const int64_t gap = gap_of(C);
+      Buffer y(dtype, T, C, gap), bias(Dtype::F32, C), dy(dtype, T, C, gap), dbias(Dtype::F32, C);
       y.random(1), bias.random(2), dy.random(3), dbias.fill(1);
       const Vector yv = y.values(), dyv = dy.values();
       run(ops::AddBias{.y = *y, .bias = *bias, .scale = 0.5f});

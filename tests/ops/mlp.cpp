@@ -12,10 +12,11 @@ using namespace ft::test;
 TEST_CASE("swiglu and its gradient", "[elementwise]") {
   FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
-    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {2, 37}}) {
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {2, 37}, {9, 40}}) {
       INFO(name_of(dtype) << " " << T << " x " << C);
-      Buffer wide(dtype, T, 2 * C), y(dtype, T, C, 1), dy(dtype, T, C, 2), dgate(dtype, T, C, 3),
-          dup(dtype, T, C, 1);
+      const int64_t gap = gap_of(C);
+      Buffer wide(dtype, T, 2 * C), y(dtype, T, C, gap), dy(dtype, T, C, gap),
+          dgate(dtype, T, C, gap), dup(dtype, T, C, gap);
       wide.random(1, 3), dy.random(2);  // gate and up are column views of one projection
       const ops::SwiGluInputs in{.gate = wide.tensor().columns(0, C),
                                  .up = wide.tensor().columns(C, 2 * C),

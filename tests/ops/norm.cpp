@@ -10,9 +10,10 @@ using namespace ft::test;
 TEST_CASE("rms_norm and its gradient", "[norm]") {
   FT_ON_EACH_BACKEND;
   for (Dtype dtype : kBoth)
-    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {3, 7}, {67, 5}, {2, 64}}) {
+    for (auto [T, C] : {std::array<int64_t, 2>{1, 1}, {3, 7}, {67, 5}, {2, 64}, {9, 40}}) {
       INFO(name_of(dtype) << " " << T << " x " << C);
-      Buffer x(Dtype::F32, T, C, 3), w(Dtype::F32, C), y(dtype, T, C, 2), rstd(Dtype::F32, T);
+      const int64_t gap = gap_of(C);
+      Buffer x(Dtype::F32, T, C, gap), w(Dtype::F32, C), y(dtype, T, C, gap), rstd(Dtype::F32, T);
       x.random(1, 0.7, 0.1), w.random(2, 0.2, 1);
       const float eps = 1e-3f;
       const ops::RmsNormInputs in{.x = *x, .w = *w};
@@ -22,7 +23,7 @@ TEST_CASE("rms_norm and its gradient", "[norm]") {
       check_close("y", y, reference::rms_norm(xv, wv, eps, 1, &inverse), tolerance(dtype));
       check_close("rstd", rstd, inverse, kTight);
 
-      Buffer dy(dtype, T, C, 1), bypass(Dtype::F32, T, C, 2), dx(Dtype::F32, T, C, 4),
+      Buffer dy(dtype, T, C, gap), bypass(Dtype::F32, T, C, gap), dx(Dtype::F32, T, C, gap),
           dw(Dtype::F32, C);
       dy.random(3), bypass.random(4), dw.fill(0.5);
       run(ops::RmsNormGrad{
@@ -55,9 +56,10 @@ namespace {
 void check_gated(Dtype dtype, int64_t T, int64_t C, int64_t groups, int form) {
   INFO(name_of(dtype) << " " << T << " x " << C << " groups " << groups << " form " << form);
   const reference::GatedNorm s{0.75, 1.5, 1e-3, groups, form == 2};
-  Buffer x(dtype, T, C, 3), z(dtype, T, C, 2), w(Dtype::F32, C), y(dtype, T, C, 1),
+  const int64_t gap = gap_of(C);
+  Buffer x(dtype, T, C, gap), z(dtype, T, C, gap), w(Dtype::F32, C), y(dtype, T, C, gap),
       rstd(Dtype::F32, T, groups);
-  Buffer dy(dtype, T, C, 2), dx(dtype, T, C, 1), dz(dtype, T, C, 5), dw(Dtype::F32, C);
+  Buffer dy(dtype, T, C, gap), dx(dtype, T, C, gap), dz(dtype, T, C, gap), dw(Dtype::F32, C);
   x.random(1), z.random(2, 2), w.random(3, 0.2, 1), dy.random(4), dw.fill(0.25);
   ops::GatedNormInputs in{.x = *x,
                           .z = *z,
@@ -100,5 +102,6 @@ TEST_CASE("gated_norm and its gradient", "[norm]") {
       check_gated(dtype, 3, 12, 3, form);
       check_gated(dtype, 1, 5, 1, form);
       check_gated(dtype, 66, 6, 2, form);
+      check_gated(dtype, 9, 48, 2, form);
     }
 }
