@@ -15,6 +15,7 @@
 #include "app/train/validator.h"
 #include "app/train/yardstick.h"
 #include "core/log.h"
+#include "cuda/device.h"
 #include "data/set_info.h"
 #include "data/sources.h"
 #include "parallel/health.h"
@@ -236,6 +237,11 @@ int train(World& world, const TrainOptions& options) {
   world.set_timeout(config.run.timeout);
   agree(world.all(), {config_fact(config), options_fact(options)});
   const Ranks ranks = ranks_of(world, config.run);
+  if (ranks.device == DeviceKind::Cpu && config.run.device == "auto" && cuda::available())
+    config.notes.push_back(fmt::format(
+        "run.device: auto with {} ranks is the CPU, since this build trains on one GPU: start one "
+        "rank to use it",
+        ranks.count));
   config = resolve(config, ranks.memory, ranks);
   const std::string problem = fit_problem(config, ranks.memory, ranks);
   FT_CHECK_CONFIG(problem.empty(), "{}", problem);
