@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/attention_common.h"
-#include "cuda/attention_ptx.h"
+#include "cuda/common/mma.h"
 
 namespace ft::cuda {
 

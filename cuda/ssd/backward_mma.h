@@ -170,10 +170,10 @@ struct MmaLeaving : MmaPlain {
     if (!states || row >= rows || column >= columns) return raw;
     const float4* from = reinterpret_cast<const float4*>(states + row * stride + column);
     const float4 a = from[0], b = from[1];
-    float part = mma_low(raw.x) * a.x + mma_high(raw.x) * a.y;
-    part += mma_low(raw.y) * a.z + mma_high(raw.y) * a.w;
-    part += mma_low(raw.z) * b.x + mma_high(raw.z) * b.y;
-    part += mma_low(raw.w) * b.z + mma_high(raw.w) * b.w;
+    float part = low_of(raw.x) * a.x + high_of(raw.x) * a.y;
+    part += low_of(raw.y) * a.z + high_of(raw.y) * a.w;
+    part += low_of(raw.z) * b.x + high_of(raw.z) * b.y;
+    part += low_of(raw.w) * b.z + high_of(raw.w) * b.w;
     sum += part;
     return raw;
   }

@@ -102,11 +102,11 @@ __device__ inline void mma_store(float* to, float first, float second) {
   *reinterpret_cast<float2*>(to) = {first, second};
 }
 __device__ inline void mma_store(bfloat16* to, float first, float second) {
-  *reinterpret_cast<uint32_t*>(to) = mma_pair(first, second);
+  *reinterpret_cast<uint32_t*>(to) = pack_bf16(first, second);
 }
 __device__ inline float2 mma_load(const bfloat16* from) {
   const uint32_t pair = *reinterpret_cast<const uint32_t*>(from);
-  return {mma_low(pair), mma_high(pair)};
+  return {low_of(pair), high_of(pair)};
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 // 32 rows and half of the columns.
 #pragma once
 
-#include "cuda/ssd/mma_instructions.h"
+#include "cuda/common/mma.h"
 
 namespace ft::cuda {
 
@@ -59,17 +59,19 @@ template <int kTile, MmaRows kRows>
 __device__ inline void mma_load_a(const bfloat16* from, int m, int k, uint32_t (&to)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 8, r = lane % 8;
   if constexpr (kRows == MmaRows::Tile)
-    load_matrices(to, from + (m + r + group % 2 * 8) * kMmaPitch + k + group / 2 * 8);
+    load_matrices(to, shared(from + (m + r + group % 2 * 8) * kMmaPitch + k + group / 2 * 8));
   else
-    load_matrices_transposed(to, from + (k + r + group / 2 * 8) * (kTile + 8) + m + group % 2 * 8);
+    load_transposed_matrices(
+        to, shared(from + (k + r + group / 2 * 8) * (kTile + 8) + m + group % 2 * 8));
 }
 template <int kTile, MmaRows kRows>
 __device__ inline void mma_load_b(const bfloat16* from, int n, int k, uint32_t (&to)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 8, r = lane % 8;
   if constexpr (kRows == MmaRows::Tile)
-    load_matrices(to, from + (n + r + group / 2 * 8) * kMmaPitch + k + group % 2 * 8);
+    load_matrices(to, shared(from + (n + r + group / 2 * 8) * kMmaPitch + k + group % 2 * 8));
   else
-    load_matrices_transposed(to, from + (k + r + group % 2 * 8) * (kTile + 8) + n + group / 2 * 8);
+    load_transposed_matrices(
+        to, shared(from + (k + r + group % 2 * 8) * (kTile + 8) + n + group / 2 * 8));
 }
 
 // First row and column of this warp in the result.
@@ -93,8 +95,8 @@ __device__ inline void mma_step(const bfloat16* a, const bfloat16* b, MmaSum<kCo
       mma_load_b<kColumns, kB>(b, mma_column<kColumns>() + block * 8, k, right);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        mma_add(sum[half][block], left[half], right[0], right[1]);
-        mma_add(sum[half][block + 1], left[half], right[2], right[3]);
+        add_product(sum[half][block], left[half], right[0], right[1]);
+        add_product(sum[half][block + 1], left[half], right[2], right[3]);
       }
     }
   }
@@ -172,7 +174,8 @@ __device__ float mma_row_sums(MmaSum<kColumns>& sum, float (&shared)[2][kRows], 
 // -------------------------------------------------------------------------------------------------
 
 __device__ inline uint4 mma_pack(const float (&v)[8]) {
-  return {mma_pair(v[0], v[1]), mma_pair(v[2], v[3]), mma_pair(v[4], v[5]), mma_pair(v[6], v[7])};
+  return {pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+          pack_bf16(v[6], v[7])};
 }
 struct MmaEightFloats {
   float4 a, b;
@@ -196,7 +199,7 @@ struct MmaPlain {
 
 __device__ inline uint4 mma_scale(const uint4& v, float factor) {
   const auto scaled = [&](uint32_t pair) {
-    return mma_pair(factor * mma_low(pair), factor * mma_high(pair));
+    return pack_bf16(factor * low_of(pair), factor * high_of(pair));
   };
   return {scaled(v.x), scaled(v.y), scaled(v.z), scaled(v.w)};
 }

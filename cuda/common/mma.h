@@ -37,12 +37,14 @@ __device__ void await_copies() {
 __device__ inline void load_matrices(uint32_t (&x)[4], Shared row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(row));
+               : "r"(row)
+               : "memory");
 }
 __device__ inline void load_transposed_matrices(uint32_t (&x)[4], Shared row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(row));
+               : "r"(row)
+               : "memory");
 }
 
 // sum [16, 8] += a [16, 16] b [16, 8]
@@ -61,11 +63,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
-// Rounded to bf16: low in the lower half.
+// Rounded to bf16, low in the lower half; and back.
 __device__ inline uint32_t pack_bf16(float low, float high) {
   uint32_t x;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(x) : "f"(high), "f"(low));
   return x;
 }
+__device__ inline float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
 }  // namespace ft::cuda
