@@ -39,7 +39,7 @@ struct SwiGluGradPack {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float a = scale * g[i], s = sigmoid<E>(a);
-      g[i] = d[i] * u[i] * (s * (1.0f + a * (1.0f - s))) * scale;
+      g[i] = d[i] * u[i] * silu_slope(a, s) * scale;
       u[i] = d[i] * (a * s);
     }
     store(dgate[row] + col, g);

@@ -42,7 +42,7 @@ struct GateGradPack {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float b = z_scale * a[i], s = sigmoid<E>(b), dyi = out_scale * d[i];
-      a[i] = dyi * v[i] * (s * (1.0f + b * (1.0f - s))) * z_scale;
+      a[i] = dyi * v[i] * silu_slope(b, s) * z_scale;
       v[i] = dyi * (b * s);
     }
     store(dx[row] + col, v);
@@ -135,7 +135,7 @@ struct Backward {
 struct Element {
   float x, a, sigmoid, d;  // d = out_scale dy
   __device__ float gate() const { return a * sigmoid; }
-  __device__ float slope() const { return sigmoid * (1.0f + a * (1.0f - sigmoid)); }
+  __device__ float slope() const { return silu_slope(a, sigmoid); }
   __device__ float input(bool before) const { return before ? x : x * gate(); }
   __device__ float gradient(bool before) const { return before ? d * gate() : d; }
 };

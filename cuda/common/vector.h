@@ -125,10 +125,11 @@ template <class E>
 __device__ inline float silu(float x) {
   return x * sigmoid<E>(x);
 }
+// s = sigmoid(x)
+__device__ inline float silu_slope(float x, float s) { return s * (1.0f + x * (1.0f - s)); }
 template <class E>
 __device__ inline float silu_slope(float x) {
-  const float s = sigmoid<E>(x);
-  return s * (1.0f + x * (1.0f - s));
+  return silu_slope(x, sigmoid<E>(x));
 }
 
 }  // namespace ft::cuda
