@@ -7,15 +7,18 @@ bool available() { return false; }
 
 std::vector<std::string> descriptions() { return {}; }
 
-int64_t memory(int) {
+namespace {
+
+[[noreturn]] void refuse() {
   throw ConfigError(
       "run.device: cuda, but this falcon-train was built without CUDA. Set run.device to cpu or "
       "auto, or use a build with the CUDA backend");
 }
 
-std::unique_ptr<Device> open_device(int local_rank) {
-  memory(local_rank);
-  return nullptr;
-}
+}  // namespace
+
+int64_t memory(int) { refuse(); }
+
+std::unique_ptr<Device> open_device(int) { refuse(); }
 
 }  // namespace ft::cuda

@@ -155,26 +155,23 @@ void* workspace(Stream stream, int slot, int64_t bytes) {
   return w.memory;
 }
 
-int64_t workspace_bytes() {
-  int64_t sum = 0;
-  for (const auto& [stream, slots] : g_workspaces)
-    for (const Workspace& w : slots) sum += w.bytes;
-  return sum;
-}
-
-bool available() {
-  int count = 0;
-  const bool there = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-  cudaGetLastError();
-  return there;
-}
-
 namespace {
 
-cudaDeviceProp properties_of(int local_rank) {
+struct Visible {
   int count = 0;
-  cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaSuccess && count == 0) error = cudaErrorNoDevice;
+  cudaError_t error = cudaSuccess;  // why there is none
+};
+Visible visible() {
+  Visible v;
+  v.error = cudaGetDeviceCount(&v.count);
+  cudaGetLastError();  // it is told here, and is not the next call's
+  if (v.error != cudaSuccess) v.count = 0;
+  else if (v.count == 0) v.error = cudaErrorNoDevice;
+  return v;
+}
+
+cudaDeviceProp properties_of(int local_rank) {
+  const auto [count, error] = visible();
   FT_CHECK_CONFIG(error == cudaSuccess, "run.device: cuda, but no GPU answers: {}{}",
                   cudaGetErrorString(error), meaning_of(error));
   FT_CHECK_CONFIG(local_rank < count,
@@ -192,15 +189,15 @@ cudaDeviceProp properties_of(int local_rank) {
 
 }  // namespace
 
+bool available() { return visible().count > 0; }
+
 int64_t memory(int local_rank) {
   return static_cast<int64_t>(properties_of(local_rank).totalGlobalMem);
 }
 
 std::vector<std::string> descriptions() {
   std::vector<std::string> all;
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
-  for (int i = 0; i < count; ++i) {
+  for (int i = 0, count = visible().count; i < count; ++i) {
     cudaDeviceProp properties{};
     FT_CUDA(cudaGetDeviceProperties(&properties, i));
     all.push_back(fmt::format("{}, {:.1f} GiB", description_of(properties),
@@ -217,7 +214,6 @@ std::unique_ptr<Device> open_device(int local_rank) {
     g->index = local_rank;
     g->multiprocessors = properties.multiProcessorCount;
     g->shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin);
-    g->major = properties.major, g->minor = properties.minor;
     for (cudaStream_t* stream : {&g->main, &g->side, &g->comm})
       FT_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
     g_gpu = std::move(g);

@@ -96,7 +96,7 @@ Ranks ranks_of_plan(const PlanOptions& options, RunConfig run, int world) {
   run.device = "cpu";  // the machine that plans has none
   Ranks ranks = planned_ranks(run, world);
   ranks.device = DeviceKind::Cuda;
-  ranks.memory = gpu_type(options.gpu).memory;
+  ranks.memory = memory_of_gpu(options.gpu);
   return ranks;
 }
 

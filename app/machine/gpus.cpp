@@ -10,26 +10,24 @@ namespace ft {
 
 namespace {
 
-constexpr int64_t mib(int64_t n) { return n << 20; }
-
-// Memory as nvidia-smi shows it.
-constexpr GpuType kTypes[] = {
-    {"a100", mib(81920), 312e12, 2.04e12}, {"a100-40gb", mib(40960), 312e12, 1.56e12},
-    {"h100", mib(81559), 989e12, 3.35e12}, {"h200", mib(143771), 989e12, 4.8e12},
-    {"l40s", mib(46068), 362e12, 0.86e12}, {"rtx4090", mib(24564), 165e12, 1.01e12},
+struct Gpu {
+  const char* name;
+  int64_t mib;  // as nvidia-smi shows it
 };
+constexpr Gpu kGpus[] = {{"a100", 81920},  {"a100-40gb", 40960}, {"h100", 81559},
+                         {"h200", 143771}, {"l40s", 46068},      {"rtx4090", 24564}};
 
 }  // namespace
 
 std::string gpu_names() {
   std::vector<std::string> names;
-  for (const GpuType& type : kTypes) names.emplace_back(type.name);
+  for (const Gpu& gpu : kGpus) names.emplace_back(gpu.name);
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-const GpuType& gpu_type(const std::string& name) {
-  for (const GpuType& type : kTypes)
-    if (name == type.name) return type;
+int64_t memory_of_gpu(const std::string& name) {
+  for (const Gpu& gpu : kGpus)
+    if (name == gpu.name) return gpu.mib << 20;
   throw ConfigError(
       fmt::format("--gpu {}: it is not known here; known are {}. --memory GIB plans for any other, "
                   "with the name of one like it",

@@ -6,15 +6,8 @@
 
 namespace ft {
 
-struct GpuType {
-  const char* name;
-  int64_t memory;     // bytes that a process may take
-  double bf16_flops;  // a second, dense matrix products, by the datasheet
-  double copy_bytes;  // a second, read and written, by the datasheet
-};
-
-// Throws ConfigError with the names that are known.
-const GpuType& gpu_type(const std::string& name);
+// Bytes of the GPU of that name, which --gpu gave. Throws ConfigError with the names that are known.
+int64_t memory_of_gpu(const std::string& name);
 std::string gpu_names();  // "a100, a100-40gb, ..."
 
 }  // namespace ft

@@ -21,7 +21,6 @@ struct Gpu {
   int index = 0;
   int multiprocessors = 0;
   int64_t shared_memory = 0;  // bytes that a block may ask for
-  int major = 0, minor = 0;   // compute capability
   cudaStream_t main = nullptr, side = nullptr, comm = nullptr;
 };
 
@@ -42,6 +41,5 @@ template <class E>
 E* workspace(Stream stream, int slot, int64_t count) {
   return static_cast<E*>(workspace(stream, slot, count * static_cast<int64_t>(sizeof(E))));
 }
-int64_t workspace_bytes();
 
 }  // namespace ft::cuda
